@@ -1,0 +1,1 @@
+"""Reading, transforming and batching of detection data."""

@@ -1,0 +1,1 @@
+"""The detector: network, assigner, postprocessing, LightningModule and command line."""

@@ -1,0 +1,1 @@
+"""Detection scores in original pixels: COCO, VisDrone, by size and by class."""

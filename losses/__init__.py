@@ -1,0 +1,1 @@
+"""Detection losses: similarities of boxes, size-aware weights, classification, distribution, the total."""
