@@ -1,0 +1,166 @@
+"""The anchor-free head, its points, and the decoding of distances to boxes.
+
+B images, A points of all levels, C classes, P selected points, K distance bins.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detector.layers import conv, separable_conv
+
+MIN_SIDE = 0.01
+"""Smallest decoded side, in strides: boxes stay valid however the distances fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the network says about a batch; every coordinate in pixels of the input.
+
+    Attributes:
+        logits: (B, A, C) class logits.
+        distances: (B, A, 4, K) logits of the distributions of the distances from the point to the left,
+            top, right and bottom side of the box.
+        points: (A, 2) float32 xy pixels; row-major grids, level by level, from stride / 2.
+        strides: (A,) float32 pixels between the points of each point's level.
+        bins: (K,) float32 distance that each bin stands for, in strides of the point.
+    """
+
+    logits: Tensor
+    distances: Tensor
+    points: Tensor
+    strides: Tensor
+    bins: Tensor
+
+    def decode(self, index: Tensor) -> Tensor:
+        """Boxes of some points: index (P,) = b * A + a. Returns (P, 4) float32 xyxy pixels."""
+        point = index % len(self.points)
+        return decode(self.distances.flatten(0, 1)[index], self.bins, self.points[point], self.strides[point])
+
+    def boxes(self) -> Tensor:
+        """Boxes of all points: (B, A, 4) float32 xyxy pixels."""
+        return decode(self.distances, self.bins, self.points, self.strides)
+
+
+def decode(distances: Tensor, bins: Tensor, points: Tensor, strides: Tensor) -> Tensor:
+    """Boxes from distance distributions, in float32 under any autocast.
+
+    Args:
+        distances: (..., 4, K) logits, sides in the order left, top, right, bottom.
+        bins: (K,) strides.
+        points: (..., 2) xy pixels.
+        strides: (...,) pixels.
+
+    Returns:
+        (..., 4) float32 xyxy pixels, every side at least `MIN_SIDE` strides long.
+    """
+    with torch.autocast(distances.device.type, enabled=False):
+        expected = distances.float().softmax(-1) @ bins
+        before, after = expected.chunk(2, dim=-1)
+        centre = points + (after - before) / 2 * strides[..., None]
+        half = (before + after).clamp(min=MIN_SIDE) / 2 * strides[..., None]
+        return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def grid_points(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Centres of the cells of every level.
+
+    Args:
+        sizes: (height, width) of each level's map.
+        strides: pixels between the points of each level.
+        device: where the points shall lie.
+
+    Returns:
+        Points (A, 2) float32 xy pixels and their strides (A,) float32 pixels.
+    """
+    points, point_strides = [], []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
+        x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
+        points.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1))
+        point_strides.append(x.new_full((height * width,), stride))
+    return torch.cat(points), torch.cat(point_strides)
+
+
+class Head(nn.Module):
+    """Decoupled anchor-free head: a class branch and a distance branch on every level.
+
+    The class branch is depthwise separable, the distance branch dense: localisation of small objects gains
+    from full convolutions, classification does not.
+
+    Args:
+        in_channels: channels of every input map.
+        strides: stride of each level in pixels, ascending.
+        num_classes: C.
+        channels: channels within the branches.
+        reg_max: largest distance in strides; bins run from -2 to it, one stride apart.
+
+    Source: Li et al. 2020, Generalized Focal Loss (distance distributions); the range below zero lets points
+    outside a small box reach it, as in PaddleDetection's PP-YOLOE-SOD.
+    """
+
+    bins: Tensor
+
+    def __init__(
+        self, in_channels: int, strides: Sequence[int], num_classes: int, channels: int, reg_max: int
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.num_classes = num_classes
+        self.register_buffer("bins", torch.arange(-2.0, reg_max + 1), persistent=False)
+        self.classes = nn.ModuleList(
+            nn.Sequential(
+                separable_conv(in_channels, channels),
+                separable_conv(channels, channels),
+                nn.Conv2d(channels, num_classes, 1),
+            )
+            for _ in strides
+        )
+        self.distances = nn.ModuleList(
+            nn.Sequential(
+                conv(in_channels, channels, 3),
+                conv(channels, channels, 3),
+                nn.Conv2d(channels, 4 * len(self.bins), 1),
+            )
+            for _ in strides
+        )
+
+    def initialise(self, image_size: tuple[int, int], expected_objects: float) -> None:
+        """Start from plausible outputs, so that training does not begin by unlearning them.
+
+        Class scores start where the expected objects, shared evenly by levels and classes, are the sum of the
+        scores of a level. Distances start near one stride, the scale of small objects: bins weigh
+        exp(-(bin - 1)^2 / 2).
+
+        Args:
+            image_size: (height, width) of the input, pixels.
+            expected_objects: objects in an image of that size.
+        """
+        height, width = image_size
+        for stride, classes, distances in zip(self.strides, self.classes, self.distances, strict=True):
+            cells = math.ceil(height / stride) * math.ceil(width / stride)
+            prior = min(expected_objects / len(self.strides) / (cells * self.num_classes), 0.1)
+            nn.init.normal_(classes[-1].weight, std=0.01)
+            nn.init.constant_(classes[-1].bias, math.log(prior / (1 - prior)))
+            nn.init.normal_(distances[-1].weight, std=0.01)
+            with torch.no_grad():
+                distances[-1].bias.copy_((-((self.bins - 1) ** 2) / 2).repeat(4))
+
+    def forward(self, maps: Sequence[Tensor]) -> Predictions:
+        """One (B, in_channels, H, W) map a level, finest first, to the predictions of the batch."""
+        logits = [branch(x).flatten(2) for branch, x in zip(self.classes, maps, strict=True)]
+        distances = [branch(x).flatten(2) for branch, x in zip(self.distances, maps, strict=True)]
+        sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
+        points, strides = grid_points(sizes, self.strides, maps[0].device)
+        return Predictions(
+            logits=torch.cat(logits, dim=-1).transpose(1, 2),
+            distances=torch.cat(distances, dim=-1).transpose(1, 2).unflatten(-1, (4, len(self.bins))),
+            points=points,
+            strides=strides,
+            bins=self.bins,
+        )

@@ -1,0 +1,71 @@
+"""The whole network: backbone, neck, head."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from detector.backbone import Backbone
+from detector.head import Head, Predictions
+from detector.neck import PAN
+
+
+@final
+class Network(nn.Module):
+    """Images to predictions.
+
+    Args:
+        num_classes: number of classes; comes from the data.
+        image_size: (height, width) of the input in pixels, for the class prior; comes from the data.
+        backbone: name of a timm model with a feature pyramid.
+        pretrained: true for timm's ImageNet weights, or a local file of them.
+        strides: pyramid levels, ascending; add 4 for objects of a few pixels.
+        channels: channels of neck and head.
+        neck_depth: residual units in each fusion block of the neck.
+        reg_max: largest distance from a point to a side of its box, in strides.
+        expected_objects: objects that an image holds on average; sets where class scores start.
+        in_channels: channels of the images.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: tuple[int, int] = (640, 640),
+        backbone: str = "mobilenetv4_conv_small",
+        pretrained: bool | Path = False,
+        strides: Sequence[int] = (8, 16, 32),
+        channels: int = 64,
+        neck_depth: int = 1,
+        reg_max: int = 13,
+        expected_objects: float = 16,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone, strides, pretrained, in_channels)
+        self.neck = PAN(self.backbone.channels, channels, neck_depth)
+        self.head = Head(channels, strides, num_classes, channels, reg_max)
+        self.head.initialise(image_size, expected_objects)
+        self.register_buffer("mean", torch.tensor(self.backbone.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(self.backbone.std)[:, None, None])
+
+    def forward(self, images: Tensor) -> Predictions:
+        """(B, in_channels, H, W) float images in [0, 1] to predictions in pixels of these images."""
+        normalised = (images - self.mean) / self.std
+        predictions: Predictions = self.head(self.neck(self.backbone(normalised)))
+        return predictions
+
+    def count(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Parameters, and multiply-accumulates of one image of (height, width) pixels."""
+        was_training = self.training
+        self.eval()
+        image = self.mean.new_zeros((1, len(self.mean), *image_size))
+        with torch.no_grad(), FlopCounterMode(display=False) as flops:
+            self(image)
+        self.train(was_training)
+        return sum(p.numel() for p in self.parameters()), flops.get_total_flops() // 2
