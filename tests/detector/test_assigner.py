@@ -1,0 +1,501 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from detector import assigner as assigner_module
+from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
+from losses.similarity import ciou
+
+VISDRONE = Path(__file__).resolve().parents[3] / "shared" / "data" / "visdrone" / "val_annotations"
+
+
+def pyramid(height, width, strides=(8, 16, 32)):
+    """Points (A, 2) and strides (A,) of row-major grids, written with loops."""
+    points, levels = [], []
+    for stride in strides:
+        for row in range(math.ceil(height / stride)):
+            for column in range(math.ceil(width / stride)):
+                points.append(((column + 0.5) * stride, (row + 0.5) * stride))
+                levels.append(float(stride))
+    return torch.tensor(points), torch.tensor(levels)
+
+
+def dense_assign(scores, boxes, points, strides, gt_boxes, gt_labels, image_index, topk=10, min_side=None):
+    """The plain reference: image by image, full (g, A) matrices, one object after the other.
+
+    Returns a dict {(flat point, object): target score}.
+    """
+    if min_side is None:
+        levels = sorted(set(strides.tolist()))
+        min_side = levels[min(1, len(levels) - 1)]
+    positives = {}
+    for b in range(len(scores)):
+        objects = [g for g in range(len(gt_boxes)) if image_index[g] == b]
+        gt = gt_boxes[objects]
+        centre, side = (gt[:, :2] + gt[:, 2:]) / 2, (gt[:, 2:] - gt[:, :2]).clamp(min=min_side)
+        offset = (points - centre[:, None]).abs() * 2
+        inside = (offset < side[:, None]).all(-1)
+        u = ciou(boxes[b], gt[:, None]).clamp(min=0)
+        t = scores[b].float()[:, gt_labels[objects]].T ** 0.5 * u**6
+        t = torch.where(inside, t, 0)
+        claims = {}
+        for row in range(len(objects)):
+            for a in t[row].argsort(descending=True, stable=True)[:topk].tolist():
+                if t[row, a] > 0:
+                    claims.setdefault(a, []).append(row)
+        owner = {a: max(rows, key=lambda row: (u[row, a].item(), -row)) for a, rows in claims.items()}
+        for row, g in enumerate(objects):
+            mine = [a for a in owner if owner[a] == row]
+            for a in mine:
+                score = t[row, a] * u[row, mine].max() / t[row, mine].max()
+                positives[b * len(points) + a, g] = score.item()
+    return positives
+
+
+def as_dict(assignment):
+    pairs = zip(assignment.point.tolist(), assignment.object.tolist(), strict=True)
+    return dict(zip(pairs, assignment.score.tolist(), strict=True))
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for pair, score in expected.items():
+        assert found[pair] == pytest.approx(score, abs=1e-6)
+
+
+def make_batch(seed, counts, size=(128, 160), strides=(8, 16, 32), classes=3, sides=(1, 60)):
+    """A random batch whose predictions partly follow the objects, so that points are contested.
+
+    Returns the arguments of the assigner; `counts` holds the number of objects of each image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape):
+        return torch.rand(shape, generator=generator)
+
+    points, levels = pyramid(*size, strides)
+    total = sum(counts)
+    extent = torch.tensor([size[1], size[0]])
+    # log-uniform sides, with quarter-pixel corners: some points fall exactly on an edge
+    side = sides[0] * (sides[1] / sides[0]) ** uniform(total, 2)
+    corner = uniform(total, 2) * extent - side / 2
+    gt_boxes = torch.cat((corner, corner + side), 1).mul(4).round().div(4)
+    image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    gt_labels = torch.randint(classes, (total,), generator=generator)
+
+    reach = levels[:, None] * 2
+    boxes = torch.cat(
+        (
+            points - uniform(len(counts), len(points), 2) * reach,
+            points + uniform(len(counts), len(points), 2) * reach,
+        ),
+        -1,
+    )
+    for b in range(len(counts)):  # three quarters of the points predict the nearest object, jittered
+        gt = gt_boxes[image_index == b]
+        if len(gt):
+            nearest = torch.cdist(points, (gt[:, :2] + gt[:, 2:]) / 2).argmin(1)
+            near = gt[nearest] + (uniform(len(points), 4) - 0.5) * 4
+            boxes[b] = torch.where(uniform(len(points), 1) < 0.75, near, boxes[b])
+    scores = uniform(len(counts), len(points), classes) ** 2
+    return scores, boxes, points, levels, gt_boxes, gt_labels, image_index
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that any operator returned."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return result
+
+
+def one_level(scores, boxes, gt_boxes, labels=None):
+    """Assigner arguments for one image of 32 x 8, one level of stride 8: points x = 4 12 20 28, y = 4."""
+    points, strides = pyramid(8, 32, (8,))
+    gt_boxes = torch.tensor(gt_boxes, dtype=torch.float32).reshape(-1, 4)
+    labels = torch.zeros(len(gt_boxes), dtype=torch.int64) if labels is None else torch.tensor(labels)
+    return (
+        torch.tensor(scores).reshape(1, 4, -1),
+        torch.tensor(boxes, dtype=torch.float32)[None],
+        points,
+        strides,
+        gt_boxes,
+        labels,
+        torch.zeros(len(gt_boxes), dtype=torch.int64),
+    )
+
+
+# --- against the dense reference ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_equals_dense_reference(seed):
+    counts = torch.randint(0, 25, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+    strides = [(8, 16, 32), (4, 8, 16, 32), (8,), (16, 32)][seed % 4]
+    batch = make_batch(seed, counts, strides=strides)
+    topk = (10, 1, 3)[seed % 3]
+    min_side = (None, 0.0, 5.0)[seed // 4 % 3]
+    found = TaskAlignedAssigner(topk=topk, min_side=min_side)(*batch)
+    assert_same(as_dict(found), dense_assign(*batch, topk=topk, min_side=min_side))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_dense_reference_crowded(seed):
+    batch = make_batch(seed, [400, 0, 250], size=(256, 320), sides=(3, 40))
+    expected = dense_assign(*batch)
+    assert_same(as_dict(TaskAlignedAssigner()(*batch)), expected)
+    assert len({g for _, g in expected}) > 300  # the batch is no empty exercise
+
+
+def test_points_ascend_and_are_unique():
+    found = TaskAlignedAssigner()(*make_batch(0, [40, 40]))
+    assert (found.point.diff() > 0).all()
+    assert found.score.dtype == torch.float32
+    assert found.score.min() > 0
+    assert found.score.max() <= 1
+
+
+# --- the rules, on boxes solved by hand -------------------------------------------------------------
+
+
+def test_target_score_by_hand():
+    # One object [0,32]x[0,8]; all four points are inside. Every prediction has the object's centre and
+    # aspect, scaled: CIoU = IoU = scale^2. Scales 1, 1/sqrt 2 -> u = 1, 0.5; t = score^0.5 * u^6.
+    half = 2**-0.5
+    whole, small = [0, 0, 32, 8], [16 - 16 * half, 4 - 4 * half, 16 + 16 * half, 4 + 4 * half]
+    arguments = one_level([0.25, 1.0, 0.0, 0.04], [whole, small, whole, whole], [whole])
+    found = TaskAlignedAssigner()(*arguments)
+    # t = 0.5, 1/64, 0 (no candidate), 0.2; max u 1, max t 0.5 -> target = 2 t
+    assert found.point.tolist() == [0, 1, 3]
+    torch.testing.assert_close(found.score, torch.tensor([1.0, 1 / 32, 0.4]), rtol=1e-4, atol=0)
+
+
+def test_score_of_the_objects_class_counts():
+    whole = [0, 0, 32, 8]
+    scores = [[0.9, 0.1], [0.1, 0.9], [0.1, 0.8], [0.8, 0.1]]
+    assert TaskAlignedAssigner(topk=2)(*one_level(scores, [whole] * 4, [whole], [1])).point.tolist() == [1, 2]
+
+
+def test_points_on_the_edge_are_outside():
+    # Points x = 4 12 20 28: the box from 4 to 20 has only 12 strictly inside.
+    box = [4, 0, 20, 8]
+    assert TaskAlignedAssigner()(*one_level([0.5] * 4, [box] * 4, [box])).point.tolist() == [1]
+
+
+def test_ties_go_to_the_lower_point():
+    whole = [0, 0, 32, 8]
+    assert TaskAlignedAssigner(topk=2)(*one_level([0.5] * 4, [whole] * 4, [whole])).point.tolist() == [0, 1]
+
+
+def test_ties_go_to_the_lower_object():
+    whole = [0, 0, 32, 8]
+    found = TaskAlignedAssigner()(*one_level([0.5] * 4, [whole] * 4, [whole, whole]))
+    assert found.object.tolist() == [0, 0, 0, 0]
+
+
+def test_contested_point_goes_to_the_highest_overlap_among_those_that_selected_it():
+    # Both objects hold point 1 (x = 12). Its prediction is object 1 exactly: object 1 takes it, although
+    # object 0 aligns better by score. Object 0 keeps point 0.
+    first, second = [0, 0, 16, 8], [8, 0, 24, 8]
+    scores = [[0.5, 0.5], [1.0, 0.01], [0.0, 0.0], [0.0, 0.0]]
+    boxes = [first, second, second, second]
+    found = TaskAlignedAssigner()(*one_level(scores, boxes, [first, second], [0, 1]))
+    assert as_dict(found) == pytest.approx({(0, 0): 1.0, (1, 1): 1.0}, abs=1e-5)
+
+
+def test_object_that_did_not_select_a_point_does_not_claim_it():
+    # With topk 1, the outer object selects point 0 (score 1), the inner one point 1, whose prediction is
+    # the outer object's box: had unselected claims counted, point 1 would go to the outer.
+    outer, inner = [0, 0, 32, 8], [8, 0, 24, 8]
+    scores = [[1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
+    found = TaskAlignedAssigner(topk=1)(*one_level(scores, [outer] * 4, [outer, inner], [0, 1]))
+    assert list(as_dict(found)) == [(0, 0), (1, 1)]
+
+
+def test_target_scores_are_scaled_by_final_positives():
+    # Object 0 loses point 1, its best, to the identical-looking object 1: its remaining positive, point 0,
+    # gets the whole u of that positive (0.5 by scale), not a share of what was lost.
+    half = 2**-0.5
+    first = [0, 0, 16, 8]
+    small = [8 - 8 * half, 4 - 4 * half, 8 + 8 * half, 4 + 4 * half]
+    second = [4.5, 0, 20, 8]  # holds point 1, not point 0 (on x = 4)
+    arguments = one_level(
+        [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]],
+        [small, second, second, second],
+        [first, second],
+        [0, 1],
+    )
+    found = as_dict(TaskAlignedAssigner()(*arguments))
+    assert found == pytest.approx({(0, 0): 0.5, (1, 1): 1.0}, abs=1e-4)
+
+
+def test_candidate_needs_positive_alignment():
+    whole = [0, 0, 32, 8]
+    far = [100, 100, 110, 110]
+    found = TaskAlignedAssigner()(*one_level([0.5, 0.0, 0.5, 0.5], [whole, whole, far, far], [whole]))
+    assert found.point.tolist() == [0]
+
+
+@pytest.mark.parametrize("min_side", [None, 0.0])
+def test_widening_gives_small_objects_candidates(min_side):
+    # 2 px objects on strides 8, 16, 32, at every pixel of a 32 x 32 cell. Widened to 16 px each holds a
+    # point of stride 8. As they are, a box of integer corners [x, x + 2] strictly holds a point only if the
+    # point is (x + 1, y + 1): there are 16 points of stride 8, and 4 and 1 others of strides 16 and 32 (on
+    # multiples of 8, where stride 8 with 4 + 8 i has none): 21 of 1024 objects.
+    points, strides = pyramid(64, 64)
+    corner = torch.cartesian_prod(torch.arange(32.0), torch.arange(32.0))
+    gt_boxes = torch.cat((corner, corner + 2), 1)
+    held = 0
+    for box in gt_boxes:
+        prediction = box.expand(1, len(points), 4)
+        found = TaskAlignedAssigner(min_side=min_side)(
+            torch.ones(1, len(points), 1),
+            prediction,
+            points,
+            strides,
+            box[None],
+            torch.zeros(1, dtype=torch.int64),
+            torch.zeros(1, dtype=torch.int64),
+        )
+        held += len(found.point) > 0
+    assert held == (1024 if min_side is None else 21)
+
+
+def test_min_side_defaults_to_the_second_stride_or_the_only_one():
+    batch = make_batch(5, [30], sides=(1, 6))
+    assert as_dict(TaskAlignedAssigner()(*batch)) == as_dict(TaskAlignedAssigner(min_side=16)(*batch))
+    assert as_dict(TaskAlignedAssigner()(*batch)) != as_dict(TaskAlignedAssigner(min_side=8)(*batch))
+    batch = make_batch(5, [30], strides=(8,), sides=(1, 6))
+    assert as_dict(TaskAlignedAssigner()(*batch)) == as_dict(TaskAlignedAssigner(min_side=8)(*batch))
+    assert as_dict(TaskAlignedAssigner()(*batch)) != as_dict(TaskAlignedAssigner(min_side=16)(*batch))
+
+
+# --- independence -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_of_objects_is_irrelevant(seed):
+    scores, boxes, points, strides, gt_boxes, gt_labels, image_index = make_batch(seed, [40, 60])
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat((torch.randperm(40, generator=generator), 40 + torch.randperm(60, generator=generator)))
+    straight = TaskAlignedAssigner()(scores, boxes, points, strides, gt_boxes, gt_labels, image_index)
+    shuffled = TaskAlignedAssigner()(
+        scores, boxes, points, strides, gt_boxes[order], gt_labels[order], image_index[order]
+    )
+    assert torch.equal(shuffled.point, straight.point)
+    assert torch.equal(order[shuffled.object], straight.object)
+    torch.testing.assert_close(shuffled.score, straight.score, rtol=0, atol=1e-6)
+
+
+def test_batched_equals_one_by_one():
+    counts = [30, 0, 45, 1]
+    scores, boxes, points, strides, gt_boxes, gt_labels, image_index = make_batch(1, counts)
+    together = as_dict(
+        TaskAlignedAssigner()(scores, boxes, points, strides, gt_boxes, gt_labels, image_index)
+    )
+    apart = {}
+    for b in range(len(counts)):
+        mine = (image_index == b).nonzero().squeeze(1)
+        alone = TaskAlignedAssigner()(
+            scores[b : b + 1], boxes[b : b + 1], points, strides, gt_boxes[mine], gt_labels[mine], mine * 0
+        )
+        for (point, g), score in as_dict(alone).items():
+            apart[b * len(points) + point, mine[g].item()] = score
+    assert together == apart
+
+
+def test_empty_images_around_change_nothing():
+    scores, boxes, points, strides, gt_boxes, gt_labels, image_index = make_batch(2, [50])
+    alone = TaskAlignedAssigner()(scores, boxes, points, strides, gt_boxes, gt_labels, image_index)
+    padded = TaskAlignedAssigner()(
+        scores.expand(3, -1, -1),
+        boxes.expand(3, -1, -1),
+        points,
+        strides,
+        gt_boxes,
+        gt_labels,
+        image_index + 1,
+    )
+    assert torch.equal(padded.point, alone.point + len(points))
+    assert torch.equal(padded.object, alone.object)
+    assert torch.equal(padded.score, alone.score)
+
+
+# --- empties and odd input ----------------------------------------------------------------------------
+
+
+def test_no_object_at_all():
+    found = TaskAlignedAssigner()(*make_batch(0, [0, 0]))
+    assert found.point.shape == found.object.shape == found.score.shape == (0,)
+    assert found.point.dtype == found.object.dtype == torch.int64
+    assert found.score.dtype == torch.float32
+
+
+def test_no_prediction_overlaps():
+    scores, boxes, *rest = make_batch(0, [20, 20])
+    found = TaskAlignedAssigner()(scores, boxes + 1000, *rest)
+    assert found.point.shape == (0,)
+    statistics = assignment_statistics(found, rest[2])
+    assert torch.equal(statistics["unassigned"], statistics["objects"])
+
+
+def test_object_outside_the_image_has_no_candidate():
+    scores, boxes, points, strides, *_ = make_batch(0, [1])
+    gt_boxes = torch.tensor([[-50.0, -50, -20, -20], [400, 400, 450, 450], [-1e9, 20, -1e8, 40]])
+    zero = torch.zeros(3, dtype=torch.int64)
+    found = TaskAlignedAssigner()(
+        scores, gt_boxes[:1].expand_as(boxes), points, strides, gt_boxes, zero, zero
+    )
+    assert found.point.shape == (0,)
+
+
+def test_degenerate_boxes_disturb_nobody():
+    scores, boxes, points, strides, gt_boxes, gt_labels, image_index = make_batch(3, [20])
+    flat = torch.tensor([[40.0, 40, 40, 40], [40, 40, 60, 40], [60, 60, 40, 40]])
+    boxes[0, 10:20, 2:] = boxes[0, 10:20, :2]
+    boxes[0, 20:30] = float("nan")
+    batch = (scores, boxes, points, strides, torch.cat((gt_boxes, flat)),
+             torch.cat((gt_labels, gt_labels[:3])), torch.cat((image_index, image_index[:3])))  # fmt: skip
+    found = TaskAlignedAssigner()(*batch)
+    assert found.score.isfinite().all()
+    assert found.object.max() < 20
+    alone = TaskAlignedAssigner()(scores, boxes, points, strides, gt_boxes, gt_labels, image_index)
+    assert as_dict(found) == as_dict(alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_scores(dtype):
+    scores, *rest = make_batch(4, [60])
+    scores = scores.to(dtype)
+    found = TaskAlignedAssigner()(scores, *rest)
+    assert found.score.dtype == torch.float32
+    assert as_dict(found) == as_dict(TaskAlignedAssigner()(scores.float(), *rest))
+
+
+def test_gives_no_gradient():
+    scores, boxes, *rest = make_batch(4, [10])
+    assert not TaskAlignedAssigner()(
+        scores.requires_grad_(), boxes.requires_grad_(), *rest
+    ).score.requires_grad
+
+
+def test_points_off_the_grid_are_refused():
+    scores, boxes, points, *rest = make_batch(0, [3])
+    with pytest.raises(AssertionError, match="grids"):
+        TaskAlignedAssigner()(scores, boxes, points.roll(1, 0), *rest)
+    with pytest.raises(AssertionError, match="grids"):
+        TaskAlignedAssigner()(scores, boxes, points - 4, *rest)
+
+
+def test_transposed_grid_of_equal_length():
+    # 128 x 160 and 160 x 128 have the same number of points on each level; the grids differ.
+    for size in ((128, 160), (160, 128)):
+        batch = make_batch(6, [30], size=size)
+        assert_same(as_dict(TaskAlignedAssigner()(*batch)), dense_assign(*batch))
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 100, 1000])
+def test_chunks_equal_the_whole(monkeypatch, limit):
+    batch = make_batch(7, [40, 0, 30], sides=(2, 150))
+    whole = TaskAlignedAssigner()(*batch)
+    inside = points_in_boxes(batch[4], batch[6], batch[2], batch[3])
+    monkeypatch.setattr(assigner_module, "MAX_PAIRS", limit)
+    chunked = TaskAlignedAssigner()(*batch)
+    assert torch.equal(chunked.point, whole.point)
+    assert torch.equal(chunked.object, whole.object)
+    torch.testing.assert_close(chunked.score, whole.score, rtol=0, atol=1e-6)
+    assert torch.equal(points_in_boxes(batch[4], batch[6], batch[2], batch[3]), inside)
+
+
+def test_memory_follows_the_pairs_not_the_points():
+    # 2 x 300 objects of at most 12 px on 5376 points: (B, n, A) is 3.2 million elements. Each object holds at
+    # most 4 + 1 + 1 points (widened to 16 px): 3600 pairs of a few numbers. The largest tensor is then a
+    # view of the predicted boxes themselves.
+    batch = make_batch(8, [300, 300], size=(512, 512), sides=(2, 12))
+    with Recorder() as recorder:
+        TaskAlignedAssigner()(*batch)
+    assert recorder.largest == batch[1].numel()
+    assert recorder.largest < 2 * 300 * len(batch[2]) / 50
+
+
+def test_memory_is_bounded_when_boxes_cover_the_image(monkeypatch):
+    # 200 objects on all of 1344 points: 268,800 pairs, in chunks of at most 5000 + 1344 pairs, each pair with
+    # five integers in the generator.
+    monkeypatch.setattr(assigner_module, "MAX_PAIRS", 5000)
+    scores, boxes, points, strides, *_ = make_batch(9, [1], size=(256, 256))
+    gt_boxes = torch.tensor([0.0, 0, 256, 256]).expand(200, 4)
+    zero = torch.zeros(200, dtype=torch.int64)
+    with Recorder() as recorder:
+        TaskAlignedAssigner()(scores, boxes, points, strides, gt_boxes, zero, zero)
+        points_in_boxes(gt_boxes, zero, points, strides)
+    assert recorder.largest <= 5 * (5000 + len(points))
+
+
+# --- points in boxes, statistics ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_points_in_boxes_equals_a_loop(seed):
+    _, _, points, strides, boxes, _, image_index = make_batch(seed, [5, 0, 8], sides=(1, 120))
+    expected = set()
+    for (x1, y1, x2, y2), b in zip(boxes.tolist(), image_index.tolist(), strict=True):
+        wide, high = max(16 - (x2 - x1), 0) / 2, max(16 - (y2 - y1), 0) / 2
+        for a, (x, y) in enumerate(points.tolist()):
+            if x1 - wide < x < x2 + wide and y1 - high < y < y2 + high:
+                expected.add(b * len(points) + a)
+    assert points_in_boxes(boxes, image_index, points, strides).tolist() == sorted(expected)
+
+
+def test_points_in_a_box_over_the_whole_image_and_in_none():
+    points, strides = pyramid(64, 96)
+    zero = torch.zeros(1, dtype=torch.int64)
+    whole = points_in_boxes(torch.tensor([[0.0, 0, 96, 64]]), zero + 1, points, strides)
+    assert torch.equal(whole, torch.arange(len(points)) + len(points))
+    none = points_in_boxes(torch.zeros(0, 4), zero[:0], points, strides)
+    assert none.shape == (0,)
+    assert none.dtype == torch.int64
+
+
+def test_statistics_by_hand():
+    # Sides: 4 (below 8), 8 (8-16), 8 = sqrt(4 * 16) (8-16), 32 (from 32); objects 0 and 3 have no positive;
+    # object 1 has its best at 0.75, object 2 at 0.5.
+    gt_boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 8, 8], [0, 0, 4, 16], [0, 0, 32, 32]])
+    assignment = Assignment(torch.tensor([1, 5, 9]), torch.tensor([1, 2, 1]), torch.tensor([0.25, 0.5, 0.75]))
+    statistics = assignment_statistics(assignment, gt_boxes)
+    assert statistics["objects"].tolist() == [1, 2, 0, 1]
+    assert statistics["unassigned"].tolist() == [1, 0, 0, 1]
+    assert statistics["score"].tolist() == [0, 1.25, 0, 0]
+
+
+def test_statistics_of_nothing():
+    nothing = Assignment(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    for value in assignment_statistics(nothing, torch.zeros(0, 4)).values():
+        assert value.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.skipif(not VISDRONE.is_dir(), reason="the shared VisDrone annotations are absent")
+def test_equals_dense_reference_on_real_crowds():
+    files = sorted(VISDRONE.glob("*.txt"), key=lambda file: -file.stat().st_size)[:2]
+    rows = [[list(map(float, row.split(",")[:4])) for row in file.read_text().split()] for file in files]
+    gt_boxes = torch.tensor(rows[0] + rows[1])
+    gt_boxes[:, 2:] += gt_boxes[:, :2]
+    gt_boxes *= 320 / 1920
+    scores, boxes, points, strides, *_ = make_batch(0, [0, 0], size=(320, 320))
+    image_index = torch.tensor([0] * len(rows[0]) + [1] * len(rows[1]))
+    batch = (scores, boxes, points, strides, gt_boxes, torch.zeros_like(image_index), image_index)
+    for b in range(2):
+        gt = gt_boxes[image_index == b]
+        nearest = torch.cdist(points, (gt[:, :2] + gt[:, 2:]) / 2).argmin(1)
+        boxes[b] = gt[nearest] + torch.randn(len(points), 4, generator=torch.Generator().manual_seed(b))
+    assert_same(as_dict(TaskAlignedAssigner()(*batch)), dense_assign(*batch))
