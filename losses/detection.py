@@ -1,0 +1,181 @@
+"""The total loss of a detector.
+
+B images, A points of an image, C classes, K bins of a distance, P positives, G objects of the batch.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, Protocol, final, get_args
+
+import torch
+from torch import Tensor, nn
+
+from losses.classification import BCELoss, ClassificationLoss
+from losses.distribution import distribution_focal, side_distances
+from losses.reduction import mean_over_ranks
+from losses.regression import BoxLoss, SimilarityLoss
+from losses.similarity import SimilarityName
+from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
+
+
+class Predictions(Protocol):
+    """What a detector says about a batch."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, A, C) class logits."""
+
+    @property
+    def distances(self) -> Tensor:
+        """(B, A, 4, K) logits of the distributions of the distances to left, top, right, bottom."""
+
+    @property
+    def points(self) -> Tensor:
+        """(A, 2) x and y in pixels of the input."""
+
+    @property
+    def strides(self) -> Tensor:
+        """(A,) pixels of the input."""
+
+    @property
+    def bins(self) -> Tensor:
+        """(K,) the distance that each bin stands for, in strides, ascending, evenly spaced."""
+
+    def decode(self, index: Tensor) -> Tensor:
+        """Boxes of flat indices b * A + a: (P,) to (P, 4) float32 xyxy pixels, with gradient."""
+
+
+class Assignment(Protocol):
+    """Which points answer for which objects."""
+
+    @property
+    def point(self) -> Tensor:
+        """(P,) int64 flat indices b * A + a, ascending."""
+
+    @property
+    def object(self) -> Tensor:
+        """(P,) int64 indices into the G objects."""
+
+    @property
+    def score(self) -> Tensor:
+        """(P,) target scores in [0, 1]."""
+
+
+BoxLossName = Literal[
+    SimilarityName,
+    "inverse_sqrt",
+    "focal_log",
+    "dynamic",
+    "normalized_sqrt",
+    "hybrid",
+    "hybrid_scaled",
+]
+ClassificationName = Literal["bce"]
+
+_BOX_LOSSES: Mapping[str, Callable[[], BoxLoss]] = {
+    **{name: partial(SimilarityLoss, name) for name in get_args(SimilarityName)},
+    "inverse_sqrt": InverseSqrtLoss,
+    "focal_log": FocalLogLoss,
+    "dynamic": DynamicLoss,
+    "normalized_sqrt": NormalizedSqrtLoss,
+    "hybrid": HybridLoss,
+    "hybrid_scaled": partial(HybridLoss, gain=0.3 / 99),
+}
+_CLASSIFICATION_LOSSES: Mapping[str, Callable[[], ClassificationLoss]] = {"bce": BCELoss}
+
+
+@final
+class DetectionLoss(nn.Module):
+    """gain_box * L_box + gain_cls * L_cls + gain_dfl * L_dfl.
+
+    With w the target score of a positive and S = max(sum w, 1), the sum averaged over ranks before the
+    clamp: L_box = sum w k (1 - similarity) / S (or as the box loss defines it), L_dfl = sum w k DFL / S with
+    the same k, L_cls = sum BCE / S. A batch without objects has a box loss of 0, connected to the graph, and
+    a positive class loss. Neither batch nor world size multiplies anything. All arithmetic is float32 under
+    any autocast.
+
+    Args:
+        box: name of a box loss with its published constants, or a box loss with its own
+            (`--model.loss.box=HybridLoss --model.loss.box.gamma=2`).
+        classification: name of a classification loss, or one with its own constants.
+        gain_box: factor of the box loss.
+        gain_cls: factor of the classification loss.
+        gain_dfl: factor of the distribution focal loss.
+    """
+
+    def __init__(
+        self,
+        box: BoxLossName | BoxLoss = "hybrid",
+        classification: ClassificationName | ClassificationLoss = "bce",
+        gain_box: float = 7.5,
+        gain_cls: float = 0.5,
+        gain_dfl: float = 1.5,
+    ) -> None:
+        super().__init__()
+        self.box = box if isinstance(box, BoxLoss) else named_box_loss(box)
+        self.classification = (
+            classification
+            if isinstance(classification, ClassificationLoss)
+            else _CLASSIFICATION_LOSSES[classification]()
+        )
+        self.gain_box, self.gain_cls, self.gain_dfl = gain_box, gain_cls, gain_dfl
+
+    def forward(
+        self,
+        predictions: Predictions,
+        assignment: Assignment,
+        gt_boxes: Tensor,
+        gt_labels: Tensor,
+        ignored: Tensor,
+    ) -> dict[str, Tensor]:
+        """Add up the three terms. A collective call in a distributed run.
+
+        Args:
+            predictions: what the network says about the batch.
+            assignment: its positives.
+            gt_boxes: (G, 4) xyxy pixels of the input.
+            gt_labels: (G,) int64 class indices.
+            ignored: (K,) int64 unique flat indices b * A + a of the points inside ignore boxes; they teach
+                the classes nothing, unless they are positives.
+
+        Returns:
+            Scalars: `loss`, the total; `loss_box`, `loss_cls`, `loss_dfl`, its terms with their gains,
+            without gradient.
+        """
+        with torch.autocast(predictions.logits.device.type, enabled=False):
+            point, score = assignment.point, assignment.score.detach().float()
+            target, label = gt_boxes[assignment.object].float(), gt_labels[assignment.object]
+            normaliser = mean_over_ranks(score.sum()).clamp(min=1)
+
+            box, factors = self.box(predictions.decode(point), target, score, normaliser)
+
+            place = point % len(predictions.points)
+            sides = side_distances(
+                target, predictions.points[place].float(), predictions.strides[place].float()
+            )
+            distances = predictions.distances.flatten(0, 1)[point].float()
+            dfl = distribution_focal(distances, sides, predictions.bins.float())
+            dfl = (score * factors * dfl).sum() / normaliser
+
+            logits = predictions.logits.flatten(0, 1).float()
+            valid = logits.new_ones(len(logits)).index_fill(0, ignored, 0).index_fill(0, point, 1)
+            cls = self.classification(logits, valid, point, label, score, normaliser)
+
+            terms = {
+                "loss_box": self.gain_box * box,
+                "loss_cls": self.gain_cls * cls,
+                "loss_dfl": self.gain_dfl * dfl,
+            }
+            return {"loss": sum(terms.values())} | {name: term.detach() for name, term in terms.items()}
+
+
+def named_box_loss(name: BoxLossName) -> BoxLoss:
+    """Build a box loss with its published constants.
+
+    Args:
+        name: of a box loss, or of a similarity, which stands for its plain loss.
+
+    Returns:
+        The loss, calibrated if it is size-aware.
+    """
+    return _BOX_LOSSES[name]()
