@@ -188,6 +188,21 @@ def test_an_image_is_scored_once():
         metric.compute()
 
 
+def test_results_are_in_the_order_of_ids():
+    metric = CocoScores(["a", "b"])
+    metric.update(9, detections([OUTSIDE], [0.5], [1]), annotations([REGION, REGION], [0, 1]))
+    metric.update(4, detections(), annotations([OUTSIDE], [1], ignore_boxes=[REGION], ignore_labels=[-1]))
+    results = metric.gather()
+    assert results.image_ids.tolist() == [4, 9]
+    assert results.image_index.tolist() == [1]
+    assert results.labels.tolist() == [1]
+    assert results.gt_image_index.tolist() == [0, 1, 1]
+    assert results.gt_boxes.tolist() == [OUTSIDE, REGION, REGION]
+    assert results.gt_areas.tolist() == [100, 2500, 2500]
+    assert results.ignore_image_index.tolist() == [0]
+    assert results.ignore_labels.tolist() == [-1]
+
+
 def test_reset_and_recompute():
     image = (detections([OUTSIDE], [0.9], [0]), annotations([OUTSIDE], [0]))
     metric = CocoScores(["a"])
@@ -206,11 +221,11 @@ def test_reset_and_recompute():
 def random_image(rng, classes, size=300.0):
     """Objects, crowds and detections near them, in half pixels; scores in tenths, so that many tie."""
 
-    def boxes(n):
+    def boxes(n, least=1.0):
         corner = rng.integers(0, 2 * size, (n, 2)) / 2
-        return np.concatenate((corner, corner + np.exp(rng.uniform(1, 5, (n, 2))).round(1)), axis=1)
+        return np.concatenate((corner, corner + np.exp(rng.uniform(least, 5, (n, 2))).round(1)), axis=1)
 
-    objects, crowds = boxes(rng.integers(0, 25)), boxes(rng.integers(0, 3))
+    objects, crowds = boxes(rng.integers(0, 25)), boxes(rng.integers(0, 7), least=4)
     labels = rng.integers(0, classes, len(objects))
     n = rng.choice([0, 5, 120, 700])
     if len(objects):
@@ -294,7 +309,7 @@ def test_equals_pycocotools(max_detections, every_class):
     images[1000] = (detections(found, rng.integers(1, 11, 700) / 10, [0] * 700), crowded)
     if every_class:
         for _, truth in images.values():
-            truth.ignore_labels[:] = -1
+            truth.ignore_labels[::2] = -1
 
     metric = CocoScores(names, max_detections)
     for image_id, image in images.items():
@@ -305,6 +320,8 @@ def test_equals_pycocotools(max_detections, every_class):
     assert math.isnan(scores["AP/absent"])
     expected = pycocotools_scores(images, names, max_detections)
     assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    # The regions matter here.
+    assert evaluate(metric.gather(), names, max_detections, ignore_regions=False)["AP"] < scores["AP"]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
