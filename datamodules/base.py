@@ -1,0 +1,305 @@
+"""What all data modules share: records, the data set, loaders and the step on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.batch import Annotations, Batch, ImageInfo, Sample, collate
+from datamodules.mosaic import mosaic, partners
+from datamodules.samplers import EvalSampler, TrainSampler
+from datamodules.transforms import Augment, Finish, jitter, letterbox, to_float
+
+Split = Literal["train", "val", "test"]
+
+DEFAULT_AUGMENT = Augment()
+
+
+class DataError(ValueError):
+    """A mistake in the user's data or paths: one message with the file and the remedy.
+
+    A `DataLoader` raises a worker's exception again with the worker's whole traceback as its message;
+    of that, only the message itself is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition("DataError: ")[2].strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a data set, not yet read.
+
+    Attributes:
+        path: where the image file lies.
+        info: image id, file name and size.
+        annotations: its objects and ignore regions.
+    """
+
+    path: str
+    info: ImageInfo
+    annotations: Annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A data set split, as its reader found it.
+
+    Attributes:
+        class_names: name of each class index.
+        category_ids: id that the data set gives each class index; for writing predictions.
+        images: the images, ascending by image id.
+    """
+
+    class_names: list[str]
+    category_ids: list[int]
+    images: list[Record]
+
+
+Reader = Callable[[Sequence[str]], Records]
+"""Reads one split, given the class names that set the order of the class indices."""
+
+
+def read_image(record: Record) -> NDArray[np.uint8]:
+    """Decode an image: (h, w, 3) uint8 RGB, as stored (an EXIF rotation is not applied).
+
+    Raises:
+        DataError: if the file cannot be read or has another size than its record.
+    """
+    image = cv2.imread(record.path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
+        raise DataError(f"{record.path} {problem}: restore the file or remove it from the annotations")
+    if image.shape[:2] != record.info.size:
+        raise DataError(
+            f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, but its annotations say "
+            f"{record.info.size[1]}x{record.info.size[0]}: correct the width and height there"
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Samples of a split, of one size, ready to be collated.
+
+    An `(epoch, index)` key gives a training sample, a function of seed, epoch and the indices of its batch
+    alone; a bare index, or a data set without `augment`, gives the letterboxed image with its annotations.
+
+    Args:
+        records: the images.
+        image_size: (H, W) of the samples.
+        augment: random changes; None for evaluation.
+        seed: seed of the random changes.
+        mosaic_epochs: number of epochs with mosaic, None for all.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_size: tuple[int, int],
+        augment: Augment | None = None,
+        seed: int = 0,
+        mosaic_epochs: int | None = None,
+    ) -> None:
+        self.records, self.image_size = records, image_size
+        self.augment, self.seed, self.mosaic_epochs = augment, seed, mosaic_epochs
+        self.finish = Finish(augment) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """One sample; see `__getitems__`."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Sample]:
+        """The samples of one batch; each image is decoded once, however many mosaics it is part of."""
+        indices = [key[1] if isinstance(key, tuple) else key for key in keys]
+        samples = [self._read(index) for index in indices]
+        return [self._transform(samples, own, key) for own, key in enumerate(keys)]
+
+    def _read(self, index: int) -> Sample:
+        record = self.records[index]
+        height, width = record.info.size
+        annotations = record.annotations
+        limit = np.array((width, height, width, height), dtype=np.float32)
+        return Sample(
+            image=read_image(record),
+            boxes=annotations.boxes.clip(0, limit),
+            labels=annotations.labels,
+            ignore_boxes=annotations.ignore_boxes.clip(0, limit),
+            info=record.info,
+            annotations=annotations,
+        )
+
+    def _transform(self, batch: Sequence[Sample], own: int, key: int | tuple[int, int]) -> Sample:
+        if self.augment is None or self.finish is None or not isinstance(key, tuple):
+            return letterbox(batch[own], self.image_size)
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        opened = self.mosaic_epochs is None or epoch < self.mosaic_epochs
+        if rng.random() < self.augment.mosaic and opened:
+            members = [batch[own], *(batch[i] for i in partners(len(batch), own, rng))]
+            sample = mosaic(members, self.image_size, self.augment, rng)
+        else:
+            sample = jitter(batch[own], self.image_size, self.augment, rng)
+        return self.finish(sample, rng)
+
+
+class DetectionDataModule(LightningDataModule):
+    """Loaders, samplers and the device's step; what is read comes from the readers.
+
+    Args:
+        readers: how to read each split; without "test", testing uses "val".
+        class_names: name of each class index.
+        image_size: height and width of the network's input.
+        batch_size: training images a batch and device.
+        val_batch_size: evaluation images a batch and device; the training batch size if not given.
+        num_workers: processes that read a split for one device; by default one less than its share of
+            the CPUs, at most 8, and none for a small data set.
+        seed: seed of order and augmentation.
+        augment: random changes of training images.
+    """
+
+    # A rank may get no validation image at all: shards are never padded.
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        readers: Mapping[Split, Reader],
+        class_names: Sequence[str],
+        image_size: tuple[int, int] = (640, 640),
+        batch_size: int = 16,
+        val_batch_size: int | None = None,
+        num_workers: int | None = None,
+        seed: int = 0,
+        augment: Augment = DEFAULT_AUGMENT,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        if min(image_size) < 1:
+            raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
+        self.readers, self.class_names = readers, list(class_names)
+        self.image_size = (image_size[0], image_size[1])
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
+        self.num_workers, self.seed, self.augment = num_workers, seed, augment
+        self.records: dict[Split, Records] = {}
+
+    def setup(self, stage: str) -> None:
+        """Read the splits that a stage needs, once.
+
+        Raises:
+            DataError: if a file is missing or wrong.
+        """
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        for split in needed.get(stage, (self.test_split,)):
+            if split not in self.records:
+                self.records[split] = self.readers[split](self.class_names)
+
+    @property
+    def test_split(self) -> Split:
+        """The split that testing uses."""
+        return "test" if "test" in self.readers else "val"
+
+    @property
+    def category_ids(self) -> list[int]:
+        """Id that the evaluated split gives each class index, for writing predictions; after `setup`."""
+        return self.records[self.test_split if self.test_split in self.records else "val"].category_ids
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, augmented batches of whole epochs, continuing where a resumed run stopped."""
+        rank, world_size = self._rank_and_world_size()
+        epoch, start_batch = 0, 0
+        if self.trainer is not None:
+            epoch = self.trainer.current_epoch
+            if self.trainer.fit_loop.restarting:
+                start_batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        records = self.records["train"].images
+        dataset = DetectionDataset(records, self.image_size, self.augment, self.seed, self._mosaic_epochs())
+        sampler = TrainSampler(len(records), self.batch_size, self.seed, rank, world_size, epoch, start_batch)
+        return self._loader(dataset, sampler, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Letterboxed validation images, each once over all ranks."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Letterboxed images of the test split, of the validation split where there is none."""
+        return self._eval_loader(self.test_split)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert images to float and apply their colour changes, on the device."""
+        return to_float(batch)
+
+    def _eval_loader(self, split: Split) -> DataLoader[Sample]:
+        records = self.records[split].images
+        sampler = EvalSampler(len(records), *self._rank_and_world_size())
+        return self._loader(DetectionDataset(records, self.image_size), sampler, self.val_batch_size)
+
+    def _loader(
+        self, dataset: DetectionDataset, sampler: Sampler[Any], batch_size: int
+    ) -> DataLoader[Sample]:
+        num_workers = self.num_workers
+        if num_workers is None:
+            num_workers = default_workers(len(sampler), batch_size, self._local_ranks())  # type: ignore[arg-type]
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=num_workers > 0,
+            worker_init_fn=_start_worker,
+        )
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _local_ranks(self) -> int:
+        return self.trainer.num_devices if self.trainer else 1
+
+    def _mosaic_epochs(self) -> int | None:
+        if self.trainer is None or self.trainer.max_epochs is None or self.trainer.max_epochs < 0:
+            return None
+        return self.trainer.max_epochs - self.augment.close_mosaic
+
+
+def default_workers(images: int, batch_size: int, local_ranks: int) -> int:
+    """Worker processes for one loader: one CPU of this rank's share is left to the training process.
+
+    Args:
+        images: images that the loader reads an epoch.
+        batch_size: images a batch.
+        local_ranks: training processes on this machine.
+    """
+    if images <= 2 * batch_size:
+        return 0  # starting processes takes longer than reading
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cpus // local_ranks - 1, 8), 0)
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism
+
+
+def require_file(path: Path, option: str) -> Path:
+    """Return the path of an existing file.
+
+    Raises:
+        DataError: if there is none; names the option that gave the path.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file: set {option} to the annotation file")
+    return path

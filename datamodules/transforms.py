@@ -1,0 +1,362 @@
+"""Geometry and colour of samples: letterbox, jitter, flips, colour changes.
+
+Every resampling is a `Placement`: a window of the original pixels lands on a window of the canvas, one
+exact affine map per axis. Images are thus resampled once, from the original, whatever the scale.
+
+n boxes of an image, B images of a batch, H and W sides of the canvas.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.batch import Batch, Sample
+
+FILL = 127
+"""Grey level of the canvas where no image lies."""
+
+SLIVER = 0.1
+"""Boxes cut to a side below this, in pixels of the canvas, are gone: nothing of them can be seen."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of training samples; probabilities are in [0, 1], and 0 switches a change off.
+
+    Args:
+        flip: probability of a flip left to right.
+        vertical_flip: probability of a flip upside down; for cameras that look straight down.
+        scale: smallest and largest zoom relative to the letterboxed image, drawn log-uniformly.
+        translate: largest shift beyond the image's edge, as a share of its visible side, in [0, 1).
+        brightness: largest relative change of brightness.
+        contrast: largest relative change of contrast.
+        saturation: largest relative change of saturation.
+        hue: largest shift of hue, in turns of the colour circle.
+        mosaic: probability that a sample is put together from four images of its batch.
+        close_mosaic: number of last epochs without mosaic.
+        min_visibility: an object cut to less than this share of its area becomes an ignore box.
+        extra: further albumentations transforms, applied last; they must keep the size of the image.
+    """
+
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    scale: tuple[float, float] = (0.7, 1.5)
+    translate: float = 0.1
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.3
+    hue: float = 0.015
+    mosaic: float = 0.5
+    close_mosaic: int = 10
+    min_visibility: float = 0.2
+    extra: list[A.BasicTransform] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: if a parameter lies outside its range.
+        """
+        for name in ("flip", "vertical_flip", "mosaic", "min_visibility"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("translate", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"augment.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"augment.scale must be two numbers, 0 < smallest <= largest, got {self.scale}")
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether any colour change is switched on."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A window of an image, resampled onto a window of the canvas.
+
+    Attributes:
+        source: (x1, y1, x2, y2) whole pixels of the image.
+        target: (x1, y1, x2, y2) whole pixels of the canvas.
+    """
+
+    source: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) canvas pixels per image pixel."""
+        x1, y1, x2, y2 = self.source
+        u1, v1, u2, v2 = self.target
+        return (u2 - u1) / (x2 - x1), (v2 - v1) / (y2 - y1)
+
+    def paste(self, image: NDArray[np.uint8], canvas: NDArray[np.uint8]) -> None:
+        """Write the source window of an `(h, w, 3)` image into the target window of the canvas."""
+        x1, y1, x2, y2 = self.source
+        u1, v1, u2, v2 = self.target
+        canvas[v1:v2, u1:u2] = resample(image[y1:y2, x1:x2], v2 - v1, u2 - u1)
+
+    def move(self, boxes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Map boxes onto the canvas and clip them to the target window.
+
+        Args:
+            boxes: (n, 4) xyxy pixels of the image, of positive size.
+
+        Returns:
+            (n, 4) xyxy pixels of the canvas, and (n,) share of each box's area that is still visible,
+            0 for less than a sliver.
+        """
+        scale = np.array(self.scale * 2, dtype=np.float64)
+        moved = (boxes - np.array(self.source[:2] * 2)) * scale + np.array(self.target[:2] * 2)
+        low, high = self.target[:2] * 2, self.target[2:] * 2
+        clipped = np.clip(moved, low, high)
+        sliver = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) < SLIVER
+        return clipped.astype(np.float32), np.where(sliver, 0, area(clipped) / area(moved))
+
+
+def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Area of `(n, 4)` xyxy boxes: `(n,)`."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def resample(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize an image without aliasing: averages of whole pixel blocks, then linear interpolation.
+
+    OpenCV's area interpolation is exact for any ratio but ten times slower when the ratio is not whole.
+    The block is the nearest whole ratio, so the linear step never shrinks by more than 1.5.
+    """
+    h, w = image.shape[:2]
+    block_y, block_x = max(round(h / height), 1), max(round(w / width), 1)
+    if block_y > 1 or block_x > 1:
+        image = _resize(image, h // block_y, w // block_x, cv2.INTER_AREA)
+    if image.shape[:2] != (height, width):
+        image = _resize(image, height, width, cv2.INTER_LINEAR)
+    return image
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int, interpolation: int) -> NDArray[np.uint8]:
+    resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=interpolation)  # type: ignore[assignment]
+    return resized
+
+
+def place(
+    size: tuple[int, int], scale: float, region: tuple[int, int, int, int], corner: tuple[int, int]
+) -> Placement:
+    """Lay a scaled image on the canvas and cut what sticks out of a region.
+
+    Args:
+        size: (height, width) of the image.
+        scale: wanted canvas pixels per image pixel; the placement's own scale differs by the rounding
+            to whole pixels.
+        region: (x1, y1, x2, y2) part of the canvas that may be painted.
+        corner: (x, y) canvas position of the image's upper left corner; may lie outside the region, but
+            part of the image must fall into it.
+    """
+    x1, x2, u1, u2 = _place_axis(size[1], scale, region[0], region[2], corner[0])
+    y1, y2, v1, v2 = _place_axis(size[0], scale, region[1], region[3], corner[1])
+    return Placement((x1, y1, x2, y2), (u1, v1, u2, v2))
+
+
+def _place_axis(length: int, scale: float, low: int, high: int, start: int) -> tuple[int, int, int, int]:
+    stop = start + scaled(length, scale)
+    target = max(start, low), min(stop, high)
+    assert target[0] < target[1], "the image must fall into the region"
+    if target == (start, stop):
+        return 0, length, start, stop
+    ratio = length / (stop - start)
+    first = min(round((target[0] - start) * ratio), length - 1)
+    count = max(round((target[1] - target[0]) * ratio), 1)
+    block = max(round(ratio), 1)
+    if count > block:
+        count -= count % block  # whole blocks keep `resample` on OpenCV's fast path
+    return first, min(first + count, length), *target
+
+
+def scaled(length: int, scale: float) -> int:
+    """Side of an image in whole pixels after scaling, at least one."""
+    return max(round(length * scale), 1)
+
+
+def fit(size: tuple[int, int], canvas: tuple[int, int]) -> float:
+    """Scale at which an image of `size` just fits into the canvas; both (height, width)."""
+    return min(canvas[0] / size[0], canvas[1] / size[1])
+
+
+def letterbox(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Scale an image to fit the canvas, centred, and remember the way back in its `info`.
+
+    Args:
+        sample: image of any size.
+        size: (H, W) of the canvas.
+    """
+    height, width = sample.image.shape[:2]
+    scale = fit((height, width), size)
+    corner = ((size[1] - scaled(width, scale)) // 2, (size[0] - scaled(height, scale)) // 2)
+    placement = place((height, width), scale, (0, 0, size[1], size[0]), corner)
+    placed = compose([sample], [placement], size, min_visibility=0)
+    padding = (float(placement.target[0]), float(placement.target[1]))
+    info = replace(sample.info, scale=placement.scale, padding=padding)
+    return replace(placed, info=info, annotations=sample.annotations)
+
+
+def jitter(sample: Sample, size: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Sample:
+    """Zoom and shift an image at random.
+
+    An image larger than the canvas is cut anywhere, a smaller one lies anywhere; `translate` lets the
+    edges come in, or objects go out, by that much more.
+    """
+    height, width = sample.image.shape[:2]
+    scale = fit((height, width), size) * draw_zoom(augment, rng)
+    corner = []
+    for length, room in ((width, size[1]), (height, size[0])):
+        slack = room - scaled(length, scale)
+        reach = abs(slack) / 2 + augment.translate * min(room, room - slack)
+        corner.append(round(slack / 2 + rng.uniform(-reach, reach)))
+    placement = place((height, width), scale, (0, 0, size[1], size[0]), (corner[0], corner[1]))
+    return compose([sample], [placement], size, augment.min_visibility)
+
+
+def draw_zoom(augment: Augment, rng: np.random.Generator) -> float:
+    """Log-uniform zoom from `augment.scale`: as often half as double."""
+    low, high = np.log(augment.scale)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def compose(
+    samples: Sequence[Sample], placements: Sequence[Placement], size: tuple[int, int], min_visibility: float
+) -> Sample:
+    """Paint samples onto one canvas with all their boxes and ignore boxes.
+
+    Objects of which less than `min_visibility` is left become ignore boxes; those without any visible
+    part go.
+
+    Args:
+        samples: images of any size; the first gives the result its `info`.
+        placements: where each of them goes.
+        size: (H, W) of the canvas.
+        min_visibility: share of an object's area, in [0, 1].
+    """
+    canvas = np.full((*size, 3), FILL, dtype=np.uint8)
+    boxes, labels, ignore_boxes = [], [], []
+    for sample, placement in zip(samples, placements, strict=True):
+        placement.paste(sample.image, canvas)
+        moved, visible = placement.move(sample.boxes)
+        keep, cut = _keep_or_ignore(visible, min_visibility)
+        boxes.append(moved[keep])
+        labels.append(sample.labels[keep])
+        moved_ignore, visible_ignore = placement.move(sample.ignore_boxes)
+        ignore_boxes += [moved_ignore[visible_ignore > 0], moved[cut]]
+    return Sample(
+        image=canvas,
+        boxes=np.concatenate(boxes),
+        labels=np.concatenate(labels),
+        ignore_boxes=np.concatenate(ignore_boxes),
+        info=samples[0].info,
+    )
+
+
+def _keep_or_ignore(
+    visible: NDArray[np.floating], min_visibility: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    keep = (visible > 0) & (visible >= min_visibility)
+    return keep, (visible > 0) & ~keep
+
+
+class Finish:
+    """The last step of a training sample: flips and extra transforms by albumentations, and a colour draw."""
+
+    def __init__(self, augment: Augment) -> None:
+        self.augment = augment
+        flips = [
+            flip(p=probability)
+            for flip, probability in (
+                (A.HorizontalFlip, augment.flip),
+                (A.VerticalFlip, augment.vertical_flip),
+            )
+            if probability > 0
+        ]
+        # Boxes carry their index as a fifth column. min_visibility stays 0: albumentations would delete
+        # the cut boxes that must become ignore boxes.
+        self.transforms = A.Compose([*flips, *augment.extra], bbox_params=A.BboxParams("pascal_voc"))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Transform a sample; every random number comes from `rng`.
+
+        Raises:
+            ValueError: if an extra transform changed the size of the image.
+        """
+        # One state for the whole chain: `set_random_seed` would give each transform the same stream.
+        self.transforms.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        objects = len(sample.boxes)
+        boxes = np.concatenate([sample.boxes, sample.ignore_boxes])
+        indexed = np.column_stack([boxes, np.arange(len(boxes))]).astype(np.float32)
+        result = self.transforms(image=sample.image, bboxes=indexed)
+        if result["image"].shape != sample.image.shape:
+            raise ValueError(
+                f"augment.extra changed the image from {sample.image.shape} to {result['image'].shape} "
+                "(height, width, channels): use only transforms that keep the size"
+            )
+        moved = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, indexed.shape[1])
+        index = moved[:, 4].astype(np.int64)
+        moved = moved[:, :4]
+        # Exact for transforms that keep the scale, such as crops filled up to the old size.
+        visible = area(moved) / area(boxes[index])
+        is_object = index < objects
+        keep, cut = _keep_or_ignore(visible, self.augment.min_visibility)
+        return replace(
+            sample,
+            image=result["image"],
+            boxes=moved[is_object & keep],
+            labels=sample.labels[index[is_object & keep]],
+            ignore_boxes=np.concatenate([moved[~is_object], moved[is_object & cut]]),
+            colour=self._draw_colour(rng) if self.augment.changes_colour else None,
+        )
+
+    def _draw_colour(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        a = self.augment
+        centre = np.array([1.0, 1.0, 1.0, 0.0])
+        reach = np.array([a.brightness, a.contrast, a.saturation, a.hue])
+        return np.asarray(rng.uniform(centre - reach, centre + reach), dtype=np.float32)
+
+
+def to_float(batch: Batch) -> Batch:
+    """Convert images to float32 in [0, 1] and apply the colour changes that the samples drew."""
+    images = batch.images.float() / 255
+    if batch.colour is not None:
+        images = change_colour(images, batch.colour)
+    return replace(batch, images=images, colour=None)
+
+
+def change_colour(images: Tensor, colour: Tensor) -> Tensor:
+    """Change hue, saturation, brightness and contrast of each image.
+
+    Hue is a rotation about the grey axis, so grey pixels stay grey. Contrast is about the image's mean.
+
+    Args:
+        images: (B, 3, H, W) float RGB in [0, 1].
+        colour: (B, 4) brightness, contrast and saturation factors, and hue shift in turns.
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
+    brightness, contrast, saturation, hue = colour.to(images).unbind(1)
+    eye = torch.eye(3).to(images)
+    grey = torch.full((3, 3), 1 / 3).to(images)  # projection onto the grey axis
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]).to(images) / 3**0.5
+    angle = (2 * torch.pi * hue)[:, None, None]
+    # Rodrigues' rotation about (1, 1, 1) / sqrt 3; saturation scales its part across the axis.
+    across = angle.cos() * (eye - grey) + angle.sin() * cross
+    matrix = brightness[:, None, None] * (grey + saturation[:, None, None] * across)
+    mixed = torch.einsum("bij,bjhw->bihw", matrix, images)
+    mean = mixed.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + contrast[:, None, None, None] * (mixed - mean)).clamp(0, 1)
