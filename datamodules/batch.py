@@ -49,12 +49,19 @@ class ImageInfo:
         Returns:
             (n, 4) xyxy pixels of the original image.
         """
-        scale = boxes.new_tensor(self.scale * 2)
-        padding = boxes.new_tensor(self.padding * 2)
-        origin = boxes.new_tensor(self.origin * 2)
+        origin, scale, padding = (
+            boxes.new_tensor(pair * 2) for pair in (self.origin, self.scale, self.padding)
+        )
         height, width = self.size
         limit = boxes.new_tensor((width, height, width, height))
         return torch.minimum(((boxes - padding) / scale + origin).clamp(min=0), limit)
+
+    def to_input(self, boxes: Tensor) -> Tensor:
+        """Map boxes (n, 4) xyxy from original pixels to input pixels."""
+        origin, scale, padding = (
+            boxes.new_tensor(pair * 2) for pair in (self.origin, self.scale, self.padding)
+        )
+        return (boxes - origin) * scale + padding
 
 
 @dataclass(frozen=True, slots=True)

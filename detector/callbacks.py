@@ -1,0 +1,137 @@
+"""Habits of a training run: averaged weights, pictures, the run's summary."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
+
+from datamodules.batch import Batch, ImageInfo
+from detector.module import Detector
+from detector.postprocess import Detections
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of the weights, which is what validates, is saved and is used.
+
+    The decay ramps up, decay * (1 - exp(-updates / tau)) with tau a tenth of all steps and at most 2000:
+    short runs must forget their initial weights too.
+
+    Args:
+        decay: share of the old average that an update keeps, once ramped up.
+    """
+
+    def __init__(self, decay: float = 0.9998) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.decay = decay
+        self.tau = 2000.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn how long the run is."""
+        self.tau = min(2000.0, max(1.0, float(trainer.estimated_stepping_batches) / 10))
+
+    @torch.no_grad()
+    def _average(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+        # Lightning counts optimizer steps, not batches, so accumulation is accounted for.
+        weight = 1 - self.decay * (1 - math.exp(-(self._latest_update_step + 1) / self.tau))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, currents, weight)
+        else:
+            for average, current in zip(averages, currents, strict=True):
+                average.copy_(current)
+
+
+class PredictionImages(Callback):
+    """Draws the first validation images with truth on the left and predictions on the right, to TensorBoard.
+
+    Args:
+        count: number of images.
+        min_score: predictions below are left out.
+    """
+
+    def __init__(self, count: int = 4, min_score: float = 0.3) -> None:
+        self.count = count
+        self.min_score = min_score
+        self.drawn = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start over."""
+        self.drawn = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw until enough images are drawn."""
+        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        assert isinstance(pl_module, Detector)
+        for i, detections in enumerate(outputs[: self.count - self.drawn]):
+            picture = draw(batch, i, detections, pl_module.class_names, self.min_score)
+            trainer.logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
+            self.drawn += 1
+
+
+class NetworkSummary(Callback):
+    """Prints and logs the size of the network when a fit begins: parameters and multiply-accumulates."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count at the size that the data comes in."""
+        assert isinstance(pl_module, Detector)
+        height, width = trainer.datamodule.image_size  # type: ignore[attr-defined]  # set by fit(datamodule=...)
+        parameters, macs = pl_module.network.count((height, width))
+        rank_zero_info(
+            f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} pixels"
+        )
+        if trainer.logger:
+            trainer.logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
+
+
+def draw(
+    batch: Batch, index: int, detections: Detections, class_names: Sequence[str], min_score: float
+) -> Tensor:
+    """Draw one image of an evaluation batch twice: annotations left, detections right.
+
+    Args:
+        batch: the batch, images float in [0, 1].
+        index: which of its images.
+        detections: its detections, pixels of the original image.
+        class_names: name of each class.
+        min_score: detections below are left out.
+
+    Returns:
+        (3, H, 2 W) uint8; a colour a class, ignore boxes grey.
+    """
+    info, annotations = batch.infos[index], batch.annotations[index]
+    image = (batch.images[index].cpu() * 255).round().byte()
+    found = (detections.scores >= min_score).cpu()
+    left = draw_boxes(image, torch.from_numpy(annotations.ignore_boxes), None, info)
+    left = draw_boxes(left, torch.from_numpy(annotations.boxes), torch.from_numpy(annotations.labels), info)
+    right = draw_boxes(image, detections.boxes.cpu()[found], detections.labels.cpu()[found], info)
+    return torch.cat((left, right), dim=-1)
+
+
+def draw_boxes(
+    image: Tensor, boxes: Tensor, labels: Tensor | None, info: ImageInfo
+) -> Tensor:
+    """Draw boxes of the original image on the input image: (3, H, W) uint8; labels None draws them grey."""
+    if not len(boxes):
+        return image
+    colours: list[str] | str = "grey"
+    if labels is not None:
+        colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
+    return draw_bounding_boxes(image, info.to_input(boxes), colors=colours)
+
+
+PALETTE = ("lime", "red", "yellow", "cyan", "magenta", "orange", "dodgerblue", "white", "pink", "olive")

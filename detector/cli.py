@@ -1,0 +1,100 @@
+"""The command line that the scripts share."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+# Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
+import datamodules.coco
+
+import detector.callbacks  # noqa: F401
+from detector.module import Detector
+
+DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the configuration to the run folder and into every checkpoint."""
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the configuration as YAML."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+
+
+class DetectionCLI(LightningCLI):
+    """Parses configs and overrides, builds trainer, model and data, and runs nothing.
+
+    Class names and image size flow from the data to the model.
+
+    Args:
+        args: command line arguments; None for those of the process.
+    """
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            Detector,
+            LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=KeepConfig,
+            run=False,
+            args=args,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"default_config_files": [str(DEFAULTS)]},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the checkpoint, and the links from data to model."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from")
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        parser.link_arguments(
+            "data.class_names", "model.network.num_classes", compute_fn=len, apply_on="instantiate"
+        )
+        parser.link_arguments("data.image_size", "model.network.image_size", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run folder after the recipe, unless the logger has a name."""
+        logger = self.config.trainer.logger
+        recipes = self.config.config
+        if recipes and logger and logger.init_args.name == "lightning_logs":
+            logger.init_args.name = Path(str(recipes[-1])).stem
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint of ours to the CPU.
+
+    Raises:
+        ValueError: no file, not a checkpoint, or one that train.py did not write.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error}): is the file complete?") from error
+    missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
+    if missing:
+        raise ValueError(f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}")
+    return checkpoint
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Report what a user can mend as one message and exit code 2; PINPOINT_TRACEBACK=1 shows where it arose."""
+    try:
+        yield
+    except (ValueError, OSError, MisconfigurationException) as error:
+        if os.environ.get("PINPOINT_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

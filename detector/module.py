@@ -1,0 +1,203 @@
+"""The LightningModule: steps, metrics, optimizer; no maths."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, final
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from datamodules.batch import Batch
+from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
+from detector.head import Predictions
+from detector.network import Network
+from detector.postprocess import Detections, Postprocess
+from evaluation.coco import CocoScores
+from losses.detection import DetectionLoss
+
+SIZE_BINS = ("0_8", "8_16", "16_32", "32_up")
+"""Names of the size bins of `assignment_statistics`, sides in pixels of the input."""
+
+
+@final
+class Detector(LightningModule):
+    """Trains and scores a network with an assigner and a loss.
+
+    Args:
+        class_names: name of each class; comes from the data.
+        network: images to predictions.
+        loss: the combined total loss.
+        assigner: decides which points learn which object.
+        postprocess: predictions to detections.
+        optimizer: builds the optimizer from parameter groups.
+        backbone_lr: learning rate of the backbone relative to that of neck and head.
+        warmup: share of all steps in which the learning rate rises from 0.
+        final_lr: learning rate at the end relative to the highest; a cosine leads there.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        network: Network,
+        loss: DetectionLoss,
+        assigner: TaskAlignedAssigner,
+        postprocess: Postprocess,
+        optimizer: OptimizerCallable = lambda p: AdamW(p, lr=1e-3, weight_decay=0.05),
+        backbone_lr: float = 1.0,
+        warmup: float = 0.05,
+        final_lr: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.class_names = list(class_names)
+        self.network = network
+        self.loss = loss
+        self.assigner = assigner
+        self.postprocess = postprocess
+        self.optimizer = optimizer
+        self.backbone_lr = backbone_lr
+        self.warmup = warmup
+        self.final_lr = final_lr
+        self.scores = CocoScores(class_names, postprocess.max_detections)
+        self.assigned: dict[str, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Predictions:
+        """(B, 3, H, W) float images in [0, 1] to predictions in pixels of these images."""
+        predictions: Predictions = self.network(images)
+        return predictions
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Total loss of a batch."""
+        terms, assignment = self._losses(self(batch.images), batch)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(batch))
+        for name, value in assignment_statistics(assignment, batch.boxes).items():
+            self.assigned[name] = self.assigned.get(name, torch.zeros_like(value)) + value
+        return terms["loss"]
+
+    def on_train_epoch_end(self) -> None:
+        """Log by object size how many objects no point learned, and how well the others are learned."""
+        if not self.assigned:
+            return
+        sums = {name: self.trainer.strategy.reduce(value, reduce_op="sum") for name, value in self.assigned.items()}
+        for i, size in enumerate(SIZE_BINS):
+            objects = sums["objects"][i]
+            self.log(f"assigner/unassigned_{size}", sums["unassigned"][i] / objects)
+            self.log(f"assigner/target_score_{size}", sums["score"][i] / objects)
+        self.assigned = {}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Loss and detections of a batch; returns the detections in pixels of the original images."""
+        predictions = self(batch.images)
+        terms, _ = self._losses(predictions, batch)
+        self.log_dict(
+            {f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch), sync_dist=True
+        )
+        return self._score(predictions, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of a batch, in pixels of the original images."""
+        return self._score(self(batch.images), batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the detections of the last epoch."""
+        self.scores.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation set."""
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the detections of the last epoch."""
+        self.scores.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test set."""
+        self._log_scores("test")
+
+    def _losses(self, predictions: Predictions, batch: Batch) -> tuple[dict[str, Tensor], Assignment]:
+        points, strides = predictions.points, predictions.strides
+        with torch.no_grad():
+            assignment = self.assigner(
+                predictions.logits.float().sigmoid(),
+                predictions.boxes(),
+                points,
+                strides,
+                batch.boxes,
+                batch.labels,
+                batch.image_index,
+            )
+        ignored = points_in_boxes(
+            batch.ignore_boxes, batch.ignore_index, points, strides, self.assigner.min_side
+        )
+        return self.loss(predictions, assignment, batch.boxes, batch.labels, ignored), assignment
+
+    def _score(self, predictions: Predictions, batch: Batch) -> list[Detections]:
+        found = self.postprocess(predictions.logits, predictions.boxes())
+        original = [
+            replace(one, boxes=info.to_original(one.boxes)) for one, info in zip(found, batch.infos, strict=True)
+        ]
+        for one, info, annotations in zip(original, batch.infos, batch.annotations, strict=True):
+            self.scores.update(info.image_id, one, annotations)
+        return original
+
+    def _log_scores(self, stage: str) -> None:
+        for name, value in self.scores.compute().items():
+            self.log(f"{stage}/{LOGGED_NAMES.get(name, name)}", value, prog_bar=name == "AP")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
+        optimizer = self.optimizer(self._parameter_groups())
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(self.warmup * steps))
+
+        def factor(step: int) -> float:
+            progress = min(1.0, step / max(1, steps))
+            cosine = (1 + math.cos(math.pi * progress)) / 2
+            return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbone and the rest, each with decay on matrices and kernels only."""
+        optimizer = self.optimizer([nn.Parameter(torch.empty(0))])
+        lr, groups = optimizer.defaults["lr"], []
+        parts = {"backbone": (self.network.backbone, lr * self.backbone_lr)}
+        parts |= {name: (getattr(self.network, name), lr) for name in ("neck", "head")}
+        for name, (module, rate) in parts.items():
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1], "lr": rate})
+            groups.append(
+                {
+                    "name": f"{name}_no_decay",
+                    "params": [p for p in parameters if p.ndim <= 1],
+                    "lr": rate,
+                    "weight_decay": 0.0,
+                }
+            )
+        return groups
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the class names with the weights."""
+        checkpoint["class_names"] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of other classes.
+
+        Raises:
+            ValueError: the checkpoint was trained for other classes.
+        """
+        trained = checkpoint.get("class_names")
+        if trained != self.class_names:
+            raise ValueError(
+                f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of the "
+                "same classes, or start a new training"
+            )
+
+
+LOGGED_NAMES = {"AP": "map"}
+"""Scores whose logged name differs: `val/map` is what checkpoints and early stopping monitor."""
