@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -15,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.batch import Annotations, Batch, ImageInfo, Sample, collate
+from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
 from datamodules.mosaic import mosaic, partners
 from datamodules.samplers import EvalSampler, TrainSampler
 from datamodules.transforms import Augment, Finish, jitter, letterbox, to_float
@@ -64,6 +63,58 @@ class Records:
     class_names: list[str]
     category_ids: list[int]
     images: list[Record]
+
+
+class ObjectList:
+    """Gathers the rows of one image, as a reader finds them, into its `Annotations`.
+
+    Args:
+        info: the image.
+
+    Attributes:
+        vanished: number of boxes left out, because they have no size or lie wholly outside the image.
+    """
+
+    def __init__(self, info: ImageInfo) -> None:
+        self.info = info
+        self.vanished = 0
+        self._objects: list[tuple[float, ...]] = []
+        self._ignored: list[tuple[float, ...]] = []
+
+    def add(
+        self,
+        box: tuple[float, float, float, float],
+        label: int,
+        area: float | None = None,
+        ignore: bool = False,
+    ) -> None:
+        """Add a row.
+
+        Args:
+            box: (x, y, width, height) pixels of the original image.
+            label: class index; `ANY_CLASS` makes an ignore box of every class.
+            area: area of the object, where it is known better than by its box.
+            ignore: whether the row is an ignore box of its class.
+        """
+        x, y, w, h = box
+        height, width = self.info.size
+        if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            self.vanished += 1
+            return
+        rows = self._ignored if ignore or label == ANY_CLASS else self._objects
+        rows.append((x, y, x + w, y + h, w * h if area is None else area, label))
+
+    def annotations(self) -> Annotations:
+        """All rows as arrays, in the order they came."""
+        found = np.array(self._objects, dtype=np.float64).reshape(-1, 6)
+        ignored = np.array(self._ignored, dtype=np.float64).reshape(-1, 6)
+        return Annotations(
+            boxes=found[:, :4].astype(np.float32),
+            labels=found[:, 5].astype(np.int64),
+            areas=found[:, 4].astype(np.float32),
+            ignore_boxes=ignored[:, :4].astype(np.float32),
+            ignore_labels=ignored[:, 5].astype(np.int64),
+        )
 
 
 Reader = Callable[[Sequence[str]], Records]
@@ -292,14 +343,3 @@ def default_workers(images: int, batch_size: int, local_ranks: int) -> int:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-
-
-def require_file(path: Path, option: str) -> Path:
-    """Return the path of an existing file.
-
-    Raises:
-        DataError: if there is none; names the option that gave the path.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file: set {option} to the annotation file")
-    return path

@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import (
     DEFAULT_AUGMENT,
     DataError,
     DetectionDataModule,
+    ObjectList,
     Reader,
     Record,
     Records,
     Split,
 )
-from datamodules.batch import ANY_CLASS, Annotations, ImageInfo
+from datamodules.batch import ANY_CLASS, ImageInfo
 from datamodules.transforms import Augment
 
 
@@ -119,12 +119,10 @@ def read_coco(
     infos = _infos(annotations, data)
     _require_images(annotations, images, infos)
 
-    objects: dict[int, list[tuple[float, ...]]] = {id_: [] for id_ in infos}
-    ignored: dict[int, list[tuple[float, ...]]] = {id_: [] for id_ in infos}
-    vanished = 0
+    objects = {id_: ObjectList(info) for id_, info in infos.items()}
     for row, entry in enumerate(_list(annotations, data, "annotations")):
         try:
-            info = infos[entry["image_id"]]
+            image = objects[entry["image_id"]]
             category = entry["category_id"]
             x, y, w, h = (float(value) for value in entry["bbox"])
             area = float(entry.get("area", w * h))
@@ -141,20 +139,15 @@ def read_coco(
                 f"does not know (it knows {', '.join(names)}): add it to data.ignore_categories, or train a "
                 "model on it"
             )
-        height, width = info.size
-        if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            vanished += 1
-            continue
-        label = labels[category]
-        target = ignored if crowd or label == ANY_CLASS else objects
-        target[info.image_id].append((x, y, x + w, y + h, area, label))
+        image.add((x, y, w, h), labels[category], area, ignore=crowd)
+    vanished = sum(image.vanished for image in objects.values())
     if vanished:
         rank_zero_warn(f"{annotations}: {vanished} boxes without size or outside their image are left out")
     return Records(
         class_names=names,
         category_ids=_category_ids(names, categories),
         images=[
-            Record(str(images / info.file_name), info, _annotations(objects[id_], ignored[id_]))
+            Record(str(images / info.file_name), info, objects[id_].annotations())
             for id_, info in sorted(infos.items())
         ],
     )
@@ -243,15 +236,3 @@ def _category_ids(names: Sequence[str], categories: dict[int, str]) -> list[int]
     for name in names:
         ids.setdefault(name, max(ids.values()) + 1)
     return [ids[name] for name in names]
-
-
-def _annotations(objects: list[tuple[float, ...]], ignored: list[tuple[float, ...]]) -> Annotations:
-    found = np.array(objects, dtype=np.float64).reshape(-1, 6)
-    ignore = np.array(ignored, dtype=np.float64).reshape(-1, 6)
-    return Annotations(
-        boxes=found[:, :4].astype(np.float32),
-        labels=found[:, 5].astype(np.int64),
-        areas=found[:, 4].astype(np.float32),
-        ignore_boxes=ignore[:, :4].astype(np.float32),
-        ignore_labels=ignore[:, 5].astype(np.int64),
-    )

@@ -1,0 +1,166 @@
+"""VisDrone2019-DET in its own folders and text files.
+
+Format: one row an object, `x,y,w,h,score,category,truncation,occlusion` in pixels, some rows with a trailing
+comma; https://github.com/VisDrone/VisDrone2018-DET-toolkit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image, UnidentifiedImageError
+
+from datamodules.base import (
+    DEFAULT_AUGMENT,
+    DataError,
+    DetectionDataModule,
+    ObjectList,
+    Reader,
+    Record,
+    Records,
+    Split,
+)
+from datamodules.batch import ANY_CLASS, ImageInfo
+from datamodules.transforms import Augment
+
+CLASS_NAMES = (
+    "pedestrian",
+    "people",
+    "bicycle",
+    "car",
+    "van",
+    "truck",
+    "tricycle",
+    "awning-tricycle",
+    "bus",
+    "motor",
+)
+"""Names of the categories 1 to 10."""
+
+IGNORED = (0, 11)
+"""Categories that mark regions with unlabelled objects: ignored regions and others."""
+
+
+class VisDroneDataModule(DetectionDataModule):
+    """VisDrone2019-DET: ten classes seen from drones.
+
+    Args:
+        root: folder that holds VisDrone2019-DET-train, VisDrone2019-DET-val and VisDrone2019-DET-test-dev.
+        class_names: order of the classes, where a trained model sets it; VisDrone's own if not given.
+        image_size: height and width of the network's input.
+        batch_size: training images a batch and device.
+        val_batch_size: evaluation images a batch and device; the training batch size if not given.
+        num_workers: processes that read a split for one device; by default one less than its share of
+            the CPUs, at most 8, and none for a small data set.
+        seed: seed of order and augmentation.
+        augment: random changes of training images.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("data/visdrone"),
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (640, 640),
+        batch_size: int = 16,
+        val_batch_size: int | None = None,
+        num_workers: int | None = None,
+        seed: int = 0,
+        augment: Augment = DEFAULT_AUGMENT,
+    ) -> None:
+        folders: dict[Split, str] = {"train": "train", "val": "val", "test": "test-dev"}
+        readers: dict[Split, Reader] = {
+            split: partial(read_visdrone, root / f"VisDrone2019-DET-{name}")
+            for split, name in folders.items()
+        }
+        super().__init__(
+            readers,
+            class_names or CLASS_NAMES,
+            image_size,
+            batch_size,
+            val_batch_size,
+            num_workers,
+            seed,
+            augment,
+        )
+
+
+def read_visdrone(folder: Path, class_names: Sequence[str] = CLASS_NAMES) -> Records:
+    """Read one split of VisDrone.
+
+    Rows of category 0 and 11 become ignore boxes of every class, other rows of score 0 ignore boxes of
+    their own. Image ids count the images from 1 in the order of their file names. Boxes without size or
+    wholly outside their image are left out, with one warning.
+
+    Args:
+        folder: the split's folder, with `images` and `annotations` in it.
+        class_names: order of the class indices.
+
+    Raises:
+        DataError: if a folder or file is missing, a row is malformed, or a category is not among the
+            class names.
+    """
+    paths = sorted((folder / "images").glob("*.jpg"))
+    if not paths:
+        raise DataError(
+            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there, so that data.root "
+            "holds the folders VisDrone2019-DET-train, -val and -test-dev, each with images and annotations"
+        )
+    names = list(class_names)
+    labels = {
+        category: names.index(name) for category, name in enumerate(CLASS_NAMES, start=1) if name in names
+    }
+    labels |= dict.fromkeys(IGNORED, ANY_CLASS)
+    images, vanished = [], 0
+    for image_id, path in enumerate(paths, start=1):
+        info = ImageInfo(image_id=image_id, file_name=path.name, size=_image_size(path))
+        objects = _read_rows(folder / "annotations" / f"{path.stem}.txt", info, labels, names)
+        vanished += objects.vanished
+        images.append(Record(str(path), info, objects.annotations()))
+    if vanished:
+        rank_zero_warn(f"{folder}: {vanished} boxes without size or outside their image are left out")
+    ids = {name: category for category, name in enumerate(CLASS_NAMES, start=1)}
+    unknown = [name for name in names if name not in ids]
+    ids |= {name: id_ for id_, name in enumerate(unknown, start=max(IGNORED) + 1)}
+    return Records(class_names=names, category_ids=[ids[name] for name in names], images=images)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the file's header, without decoding."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, UnidentifiedImageError):
+        raise DataError(f"{path} is not a readable image: restore the file or remove it") from None
+
+
+def _read_rows(path: Path, info: ImageInfo, labels: dict[int, int], names: Sequence[str]) -> ObjectList:
+    try:
+        rows = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}): each image needs a text file of its name, empty if nothing "
+            "is in it"
+        ) from None
+    objects = ObjectList(info)
+    for number, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        try:
+            x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
+            if not 0 <= category <= len(CLASS_NAMES) + 1:
+                raise ValueError(f"category {category} is not in 0..{len(CLASS_NAMES) + 1}")
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number} is malformed ({error}): it must be eight whole numbers "
+                "x,y,w,h,score,category,truncation,occlusion"
+            ) from None
+        if category not in labels:
+            raise DataError(
+                f"{path}, line {number} is of class '{CLASS_NAMES[category - 1]}', which the model does not "
+                f"know (it knows {', '.join(names)}): train a model on VisDrone's classes"
+            )
+        objects.add((x, y, w, h), labels[category], ignore=score == 0)
+    return objects
