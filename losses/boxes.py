@@ -42,7 +42,8 @@ def area(boxes: Tensor) -> Tensor:
     Returns:
         (...,) area, 0 for an empty box.
     """
-    return size(boxes).prod(-1)
+    width, height = size(boxes).unbind(-1)
+    return width * height
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
@@ -56,7 +57,8 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
         (...,) area, 0 where they are disjoint or one is empty.
     """
     lower, upper = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    return (upper - lower).clamp(min=0).prod(-1)
+    width, height = (upper - lower).clamp(min=0).unbind(-1)
+    return width * height  # not prod(): its backward synchronises with the host
 
 
 def union(a: Tensor, b: Tensor) -> Tensor:

@@ -1,12 +1,18 @@
 """Classification losses: sparse, so no target of the size of the logits exists.
 
-N points of the batch (B * A), C classes, P positives.
+N points of the batch (B * A), C classes, P positives; x a logit, p = sigmoid(x), t the target: the
+positive's score at its class, 0 elsewhere; S the normaliser that all terms of the total loss share. Each loss
+is a sum over all entries as if none were positive, corrected at the P entries that are; dice is a quotient of
+such sums. None has evidence of its own for small objects; where more is known, the class says so.
 """
 
 from abc import ABC, abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from losses.reduction import mean_over_ranks
 
 
 class ClassificationLoss(nn.Module, ABC):
@@ -20,7 +26,7 @@ class ClassificationLoss(nn.Module, ABC):
 
         Args:
             logits: (N, C) float.
-            valid: (N,) 1, or 0 for points that shall not count; a positive counts always.
+            valid: (N,) 1, or 0 for points that shall not count; 1 for every positive.
             point: (P,) int64 index of each positive into the N, no point twice.
             label: (P,) int64 class of each positive.
             score: (P,) target score of each positive in [0, 1], without gradient.
@@ -32,9 +38,9 @@ class ClassificationLoss(nn.Module, ABC):
 
 
 class BCELoss(ClassificationLoss):
-    """Binary cross-entropy per class: (sum softplus(x) - sum over positives x t) / S.
+    """Binary cross-entropy of each class: (sum softplus(x) - sum x t) / S.
 
-    Range: [0, inf). Soft targets: the minimum is at sigmoid(x) = t, so confidence learns the target score.
+    Range: >= 0. Its minimum is at p = t, so confidence learns the target score.
     """
 
     def forward(
@@ -42,4 +48,124 @@ class BCELoss(ClassificationLoss):
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
         negative = (F.softplus(logits).sum(-1) * valid).sum()
-        return (negative - (logits[point, label] * score).sum()) / normaliser
+        return (negative - (score * logits[point, label]).sum()) / normaliser
+
+
+class CrossEntropyLoss(ClassificationLoss):
+    """Softmax cross-entropy with a background class of logit 0: (sum ln(1 + sum exp x) - sum x t) / S.
+
+    A positive's target is t for its class and 1 - t for the background. Range: >= 0. With one class it is the
+    binary cross-entropy. Classes exclude each other; sigmoid(x), which scores detections, is then at
+    least the softmax probability and ranks alike within a class as long as the other classes are quiet.
+    """
+
+    def forward(
+        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        """Sum the losses; see `ClassificationLoss.forward`."""
+        background = (F.softplus(logits.logsumexp(-1)) * valid).sum()
+        return (background - (score * logits[point, label]).sum()) / normaliser
+
+
+class FocalLoss(ClassificationLoss):
+    """Focal loss: (sum (1 - alpha) p^gamma softplus(x) + sum alpha (1 - p)^gamma softplus(-x)) / n.
+
+    The second sum runs over the positive entries, the first over all others; the target is 1 whatever the
+    score; n, at least 1, is the number of positives averaged over ranks. Range: >= 0. Confidence learns
+    presence, not the quality of the box, so NMS may keep worse boxes than with a soft target. Source: Lin et
+    al. 2017.
+
+    Args:
+        alpha: weight of positives in [0, 1]; 0.25 in the paper.
+        gamma: focal exponent >= 0; 2 in the paper.
+    """
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.alpha, self.gamma = alpha, gamma
+
+    def forward(
+        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        """Sum the losses; see `ClassificationLoss.forward`."""
+        negative = (_focal_negative(logits, self.gamma).sum(-1) * valid).sum()
+        at = logits[point, label]
+        positive = self.alpha * _focal_negative(-at, self.gamma)
+        correction = (positive - (1 - self.alpha) * _focal_negative(at, self.gamma)).sum()
+        count = mean_over_ranks(logits.new_full((), len(point))).clamp(min=1)
+        return ((1 - self.alpha) * negative + correction) / count
+
+
+class QualityFocalLoss(ClassificationLoss):
+    """Quality focal loss: sum |t - p|^beta (softplus(x) - x t) / S.
+
+    Range: >= 0. Its minimum is at p = t; entries near their target fade, easy background first. Source: Li et
+    al. 2020, Generalized Focal Loss.
+
+    Args:
+        beta: focal exponent >= 1; 2 in the paper.
+    """
+
+    def __init__(self, beta: float = 2.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(
+        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        """Sum the losses; see `ClassificationLoss.forward`."""
+        negative = (_focal_negative(logits, self.beta).sum(-1) * valid).sum()
+        at = logits[point, label]
+        positive = (score - at.sigmoid()).abs() ** self.beta * (F.softplus(at) - score * at)
+        return (negative + (positive - _focal_negative(at, self.beta)).sum()) / normaliser
+
+
+class VarifocalLoss(ClassificationLoss):
+    """Varifocal loss: (sum alpha p^gamma softplus(x) + sum t (softplus(x) - x t)) / S.
+
+    The second sum runs over the positive entries, the first over all others. Range: >= 0. Only background
+    fades; positives weigh by their score, so small objects, whose scores are low, weigh less. Source: Zhang
+    et al. 2021, VarifocalNet.
+
+    Args:
+        alpha: weight of background; 0.75 in the paper.
+        gamma: focal exponent >= 0; 2 in the paper.
+    """
+
+    def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.alpha, self.gamma = alpha, gamma
+
+    def forward(
+        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        """Sum the losses; see `ClassificationLoss.forward`."""
+        negative = (_focal_negative(logits, self.gamma).sum(-1) * valid).sum()
+        at = logits[point, label]
+        positive = score * (F.softplus(at) - score * at)
+        correction = (positive - self.alpha * _focal_negative(at, self.gamma)).sum()
+        return (self.alpha * negative + correction) / normaliser
+
+
+class DiceLoss(ClassificationLoss):
+    """Dice loss over all entries of the global batch: 1 - (2 sum p t + 1) / (sum p^2 + sum t^2 + 1).
+
+    Range: [0, 1), less than the other losses by far, so it needs a larger gain. The sums are averages over
+    ranks; the ones keep it defined without positives. It balances few positives against many points by
+    itself. Source: Milletari et al. 2016, V-Net.
+    """
+
+    def forward(
+        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        """Compare the sums; see `ClassificationLoss.forward`."""
+        probabilities = logits.sigmoid()
+        common = (probabilities[point, label] * score).sum()
+        sizes = (probabilities.square().sum(-1) * valid).sum() + score.square().sum()
+        common, sizes = mean_over_ranks(torch.stack((common, sizes))).unbind()
+        return 1 - (2 * common + 1) / (sizes + 1)
+
+
+def _focal_negative(logits: Tensor, exponent: float) -> Tensor:
+    """p^exponent softplus(x), the focal loss of entries whose target is 0."""
+    return torch.exp(exponent * F.logsigmoid(logits)) * F.softplus(logits)

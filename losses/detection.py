@@ -10,10 +10,18 @@ from typing import Literal, Protocol, final, get_args
 import torch
 from torch import Tensor, nn
 
-from losses.classification import BCELoss, ClassificationLoss
+from losses.classification import (
+    BCELoss,
+    ClassificationLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+)
 from losses.distribution import distribution_focal, side_distances
 from losses.reduction import mean_over_ranks
-from losses.regression import BoxLoss, SimilarityLoss
+from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
 from losses.similarity import SimilarityName
 from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
 
@@ -63,6 +71,9 @@ class Assignment(Protocol):
 
 BoxLossName = Literal[
     SimilarityName,
+    "wise_iou_v2",
+    "wise_iou_v3",
+    "smooth_l1",
     "inverse_sqrt",
     "focal_log",
     "dynamic",
@@ -70,10 +81,13 @@ BoxLossName = Literal[
     "hybrid",
     "hybrid_scaled",
 ]
-ClassificationName = Literal["bce"]
+ClassificationName = Literal["bce", "cross_entropy", "focal", "quality_focal", "varifocal", "dice"]
 
 _BOX_LOSSES: Mapping[str, Callable[[], BoxLoss]] = {
     **{name: partial(SimilarityLoss, name) for name in get_args(SimilarityName)},
+    "wise_iou_v2": WiseIoUV2Loss,
+    "wise_iou_v3": WiseIoUV3Loss,
+    "smooth_l1": SmoothL1Loss,
     "inverse_sqrt": InverseSqrtLoss,
     "focal_log": FocalLogLoss,
     "dynamic": DynamicLoss,
@@ -81,7 +95,14 @@ _BOX_LOSSES: Mapping[str, Callable[[], BoxLoss]] = {
     "hybrid": HybridLoss,
     "hybrid_scaled": partial(HybridLoss, gain=0.3 / 99),
 }
-_CLASSIFICATION_LOSSES: Mapping[str, Callable[[], ClassificationLoss]] = {"bce": BCELoss}
+_CLASSIFICATION_LOSSES: Mapping[str, Callable[[], ClassificationLoss]] = {
+    "bce": BCELoss,
+    "cross_entropy": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "quality_focal": QualityFocalLoss,
+    "varifocal": VarifocalLoss,
+    "dice": DiceLoss,
+}
 
 
 @final
@@ -113,11 +134,9 @@ class DetectionLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.box = box if isinstance(box, BoxLoss) else named_box_loss(box)
-        self.classification = (
-            classification
-            if isinstance(classification, ClassificationLoss)
-            else _CLASSIFICATION_LOSSES[classification]()
-        )
+        if not isinstance(classification, ClassificationLoss):
+            classification = named_classification_loss(classification)
+        self.classification = classification
         self.gain_box, self.gain_cls, self.gain_dfl = gain_box, gain_cls, gain_dfl
 
     def forward(
@@ -179,3 +198,8 @@ def named_box_loss(name: BoxLossName) -> BoxLoss:
         The loss, calibrated if it is size-aware.
     """
     return _BOX_LOSSES[name]()
+
+
+def named_classification_loss(name: ClassificationName) -> ClassificationLoss:
+    """Build a classification loss with its published constants."""
+    return _CLASSIFICATION_LOSSES[name]()

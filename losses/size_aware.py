@@ -14,8 +14,8 @@ Each loss has two forms.
   normalized_sqrt, hybrid and hybrid_scaled coincide, and dynamic loses its gamma.
 - `calibrated=False`: the formula that the notebook intended, per box and with area in pixels, with its own
   constants and normaliser; the distribution loss is left alone (k = 1). The similarity's gradient is already
-  proportional to 1/side; 1/sqrt(A) makes that 1/side^2 and the loss 3 to 100 times smaller than the plain
-  one, so the gains of the total loss no longer fit.
+  proportional to 1/side; 1/sqrt(A) makes that 1/side^2. All but normalized_sqrt are smaller than the plain
+  loss, 3 to 100 times and more as boxes get good, so the gains of the total loss no longer fit.
 
 All sums run over the global batch. No published evidence exists for any of the six; the notebook's own
 scores come from the form with the (P, P) product. Compare before you believe.
@@ -66,8 +66,8 @@ def calibrated_factors(size_weight: Tensor, focal_weight: Tensor, weight: Tensor
 class InverseSqrtLoss(BoxLoss):
     """Inverse square root, the notebook's first attempt: sum w c (gain / sqrt A) / S.
 
-    Range: [0, 2 gain] per unit of w and pixel-sized object for CIoU. Units: A in pixels of the input. Scale:
-    the loss of boxes shrinks by 1/r as they grow r times. Calibrated: k = s, with no focal weight.
+    Range: [0, 1.3] for CIoU. Units: A in pixels of the input. Scale: falls by 1/r as a box grows r times.
+    Calibrated: no focal weight, k = s.
 
     Args:
         similarity: what c comes from, a name or an object.
@@ -97,8 +97,8 @@ class InverseSqrtLoss(BoxLoss):
 class FocalLogLoss(BoxLoss):
     """Focal and logarithm of the area, "focal variance": sum w c^power (gain / ln(A + 1)) / sum w.
 
-    Units: A in pixels of the input. Scale: falls with the logarithm of the area, by 12 from 1 px to 64 px
-    sides. Calibrated: focal weight c^(power - 1).
+    Range: [0, 4.6] for CIoU. Units: A in pixels of the input. Scale: falls with the logarithm of the area, by
+    12 from a side of 1 px to one of 64 px. Calibrated: focal weight c^(power - 1).
 
     Args:
         similarity: what c comes from, a name or an object.
@@ -139,8 +139,8 @@ class DynamicLoss(BoxLoss):
     """Dynamic, the notebook's "dynamic update": sum w c^power (gamma / ln(A + 1)) c^2 / (c^2 + 0.5) / sum w.
 
     gamma = 0.5 + mean(c) is one number for the whole global batch, without gradient: a factor of the learning
-    rate, which falls as training goes on. Units: A in pixels of the input. Scale: as `FocalLogLoss`.
-    Calibrated: focal weight c^(power - 1) c^2 / (c^2 + 0.5), and gamma cancels.
+    rate, which falls as training goes on. Range: [0, 26] for CIoU. Units: A in pixels of the input.
+    Scale: as `FocalLogLoss`. Calibrated: focal weight c^(power - 1) c^2 / (c^2 + 0.5), and gamma cancels.
 
     Args:
         similarity: what c comes from, a name or an object.
@@ -171,7 +171,7 @@ class DynamicLoss(BoxLoss):
             focal_weight = (cost ** (self.power - 1) * hardness).detach()
             factors = calibrated_factors(size_weight, focal_weight, weight)
             return (weight * factors * cost).sum() / normaliser, factors
-        count = cost.new_tensor(len(cost))
+        count = cost.new_full((), len(cost))
         total_cost, count, total = mean_over_ranks(torch.stack((cost.detach().sum(), count, weight.sum())))
         gamma = 0.5 + quotient(total_cost, count)
         loss = (weight * cost**self.power * gamma * size_weight * hardness).sum()
@@ -182,8 +182,9 @@ class NormalizedSqrtLoss(BoxLoss):
     """Normalised inverse square root: sum c^gamma c sqrt(mean A / A) / sum c^gamma.
 
     c^gamma has no gradient: with one through numerator and denominator, 46 to 49 % of the positives would be
-    pushed to lower IoU. Target scores are not used. Units: none, as areas are relative to the batch's mean.
-    Scale: invariant if all boxes of the batch grow alike. Calibrated: focal weight c^gamma.
+    pushed to lower IoU. Target scores are not used. Range: >= 0, about c for boxes of one size. Units: none,
+    as areas are relative to the batch's mean. Scale: invariant if all boxes of the batch grow alike.
+    Calibrated: focal weight c^gamma.
 
     Args:
         similarity: what c comes from, a name or an object.
@@ -212,7 +213,7 @@ class NormalizedSqrtLoss(BoxLoss):
         if self.calibrated:
             factors = calibrated_factors(areas.rsqrt(), focal_weight, weight)
             return (weight * factors * cost).sum() / normaliser, factors
-        count = cost.new_tensor(len(cost))
+        count = cost.new_full((), len(cost))
         total_area, count, focused = mean_over_ranks(torch.stack((areas.sum(), count, focal_weight.sum())))
         size_weight = (quotient(total_area, count) / areas).sqrt()
         return quotient((focal_weight * cost * size_weight).sum(), focused), torch.ones_like(weight)
@@ -221,9 +222,10 @@ class NormalizedSqrtLoss(BoxLoss):
 class HybridLoss(BoxLoss):
     """Hybrid, the notebook's final loss: sum c c_detached^gamma (gain / sqrt A) / n.
 
-    "Preserving CIoU strength" in the notebook. n is the number of positives; target scores are not used. Units: A in pixels of the input. Scale: the loss
-    of boxes shrinks by 1/r as they grow r times. At IoU 0.9 and gamma 1.5 the focal weight leaves 3 % of the
-    gradient, so refinement stops early. Calibrated: focal weight c^gamma.
+    "Preserving CIoU strength" in the notebook. n is the number of positives; target scores are not used.
+    Range: [0, 1.7] for CIoU. Units: A in pixels of the input. Scale: falls by 1/r as a box grows r times. At
+    IoU 0.9 and gamma 1.5 the focal weight leaves 3 % of the gradient, so refinement stops early. Calibrated:
+    focal weight c^gamma.
 
     Args:
         similarity: what c comes from, a name or an object.
@@ -258,7 +260,7 @@ class HybridLoss(BoxLoss):
         if self.calibrated:
             factors = calibrated_factors(size_weight, focal_weight, weight)
             return (weight * factors * cost).sum() / normaliser, factors
-        count = mean_over_ranks(cost.new_tensor(len(cost)))
+        count = mean_over_ranks(cost.new_full((), len(cost)))
         return quotient((cost * focal_weight * size_weight).sum(), count), torch.ones_like(weight)
 
 
