@@ -65,6 +65,13 @@ class Records:
     images: list[Record]
 
 
+LARGEST = 1e12
+"""Coordinates and areas from here on are mistakes; they would overflow float32 arithmetic."""
+
+SMALLEST = 0.01
+"""A box whose side inside the image is below this many pixels has no size."""
+
+
 class ObjectList:
     """Gathers the rows of one image, as a reader finds them, into its `Annotations`.
 
@@ -95,14 +102,21 @@ class ObjectList:
             label: class index; `ANY_CLASS` makes an ignore box of every class.
             area: area of the object, where it is known better than by its box.
             ignore: whether the row is an ignore box of its class.
+
+        Raises:
+            ValueError: if a number is not finite, or far too large for pixels.
         """
         x, y, w, h = box
+        row = (x, y, x + w, y + h, w * h if area is None else area, label)
+        if not all(abs(value) < LARGEST for value in row):
+            raise ValueError(f"box {list(box)} with area {row[4]} is not in pixels")
         height, width = self.info.size
-        if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        if min(w, h, min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)) < SMALLEST:
             self.vanished += 1
-            return
-        rows = self._ignored if ignore or label == ANY_CLASS else self._objects
-        rows.append((x, y, x + w, y + h, w * h if area is None else area, label))
+        elif ignore or label == ANY_CLASS:
+            self._ignored.append(row)
+        else:
+            self._objects.append(row)
 
     def annotations(self) -> Annotations:
         """All rows as arrays, in the order they came."""
@@ -170,16 +184,23 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """One sample; see `__getitems__`."""
-        return self.__getitems__([key])[0]
+        return self._transform([self._read(key)], 0, key)
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Sample]:
         """The samples of one batch; each image is decoded once, however many mosaics it is part of."""
-        indices = [key[1] if isinstance(key, tuple) else key for key in keys]
-        samples = [self._read(index) for index in indices]
+        if not self._mosaic_probability(keys[0]):
+            return [self[key] for key in keys]
+        samples = [self._read(key) for key in keys]
         return [self._transform(samples, own, key) for own, key in enumerate(keys)]
 
-    def _read(self, index: int) -> Sample:
-        record = self.records[index]
+    def _mosaic_probability(self, key: int | tuple[int, int]) -> float:
+        if self.augment is None or not isinstance(key, tuple):
+            return 0
+        closed = self.mosaic_epochs is not None and key[0] >= self.mosaic_epochs
+        return 0 if closed else self.augment.mosaic
+
+    def _read(self, key: int | tuple[int, int]) -> Sample:
+        record = self.records[key[1] if isinstance(key, tuple) else key]
         height, width = record.info.size
         annotations = record.annotations
         limit = np.array((width, height, width, height), dtype=np.float32)
@@ -197,8 +218,7 @@ class DetectionDataset(Dataset[Sample]):
             return letterbox(batch[own], self.image_size)
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        opened = self.mosaic_epochs is None or epoch < self.mosaic_epochs
-        if rng.random() < self.augment.mosaic and opened:
+        if rng.random() < self._mosaic_probability(key):
             members = [batch[own], *(batch[i] for i in partners(len(batch), own, rng))]
             sample = mosaic(members, self.image_size, self.augment, rng)
         else:
@@ -275,7 +295,9 @@ class DetectionDataModule(LightningDataModule):
         if self.trainer is not None:
             epoch = self.trainer.current_epoch
             if self.trainer.fit_loop.restarting:
-                start_batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+                # Not `ready`: that counts the batch in which an exception struck, which is trained again.
+                progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+                start_batch = progress.processed  # type: ignore[attr-defined]
         records = self.records["train"].images
         dataset = DetectionDataset(records, self.image_size, self.augment, self.seed, self._mosaic_epochs())
         sampler = TrainSampler(len(records), self.batch_size, self.seed, rank, world_size, epoch, start_batch)

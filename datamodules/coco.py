@@ -6,7 +6,6 @@ Format: https://cocodataset.org/#format-data, sections 1 "Object Detection".
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -122,24 +121,24 @@ def read_coco(
     objects = {id_: ObjectList(info) for id_, info in infos.items()}
     for row, entry in enumerate(_list(annotations, data, "annotations")):
         try:
-            image = objects[entry["image_id"]]
             category = entry["category_id"]
-            x, y, w, h = (float(value) for value in entry["bbox"])
-            area = float(entry.get("area", w * h))
-            crowd = bool(entry.get("iscrowd", 0))
-            if not math.isfinite(x + y + w + h + area):
-                raise ValueError(f"bbox {entry['bbox']} or area is not finite")
             if category not in categories:
                 raise ValueError(f"category_id {category} is not among the categories")
+            if entry["image_id"] not in objects:
+                raise ValueError(f"image_id {entry['image_id']} is not among the images")
+            x, y, w, h = (float(value) for value in entry["bbox"])
+            area = float(entry.get("area", w * h))
+            label = labels.get(category)
+            if label is not None:
+                objects[entry["image_id"]].add((x, y, w, h), label, area, ignore=bool(entry.get("iscrowd")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _malformed(annotations, "annotations", row, error)
-        if category not in labels:
+        if label is None:
             raise DataError(
                 f"{annotations}: annotations[{row}] is of category '{categories[category]}', which the model "
                 f"does not know (it knows {', '.join(names)}): add it to data.ignore_categories, or train a "
                 "model on it"
             )
-        image.add((x, y, w, h), labels[category], area, ignore=crowd)
     vanished = sum(image.vanished for image in objects.values())
     if vanished:
         rank_zero_warn(f"{annotations}: {vanished} boxes without size or outside their image are left out")

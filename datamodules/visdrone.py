@@ -152,6 +152,8 @@ def _read_rows(path: Path, info: ImageInfo, labels: dict[int, int], names: Seque
             x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
             if not 0 <= category <= len(CLASS_NAMES) + 1:
                 raise ValueError(f"category {category} is not in 0..{len(CLASS_NAMES) + 1}")
+            if category in labels:
+                objects.add((x, y, w, h), labels[category], ignore=score == 0)
         except ValueError as error:
             raise DataError(
                 f"{path}, line {number} is malformed ({error}): it must be eight whole numbers "
@@ -162,5 +164,4 @@ def _read_rows(path: Path, info: ImageInfo, labels: dict[int, int], names: Seque
                 f"{path}, line {number} is of class '{CLASS_NAMES[category - 1]}', which the model does not "
                 f"know (it knows {', '.join(names)}): train a model on VisDrone's classes"
             )
-        objects.add((x, y, w, h), labels[category], ignore=score == 0)
     return objects
