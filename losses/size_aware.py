@@ -58,9 +58,9 @@ def calibrated_factors(size_weight: Tensor, focal_weight: Tensor, weight: Tensor
     """
     assert size_weight.shape == focal_weight.shape == weight.shape
     total, sized = mean_over_ranks(torch.stack((weight.sum(), (weight * size_weight).sum())))
-    s = (size_weight * quotient(total, sized)).clamp(*SIZE_WEIGHT_RANGE)
+    s = quotient(size_weight * total, sized).clamp(*SIZE_WEIGHT_RANGE)
     total, focused = mean_over_ranks(torch.stack(((weight * s).sum(), (weight * s * focal_weight).sum())))
-    return s * focal_weight * quotient(total, focused)
+    return s * quotient(focal_weight * total, focused)
 
 
 class InverseSqrtLoss(BoxLoss):

@@ -1,0 +1,143 @@
+"""Sparse classification losses against dense references."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from losses.classification import (
+    BCELoss,
+    ClassificationLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+)
+
+N, C = 40, 3
+POINT, LABEL = torch.tensor([3, 4, 17, 30]), torch.tensor([0, 2, 1, 1])
+SCORE = torch.tensor([0.9, 0.4, 0.75, 0.05], dtype=torch.float64)
+IGNORED = torch.tensor([0, 5, 6, 39])
+ALL = ClassificationLoss.__subclasses__()
+
+
+def inputs(positives: bool = True):
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(N, C, generator=generator, dtype=torch.float64) - 2).requires_grad_()
+    valid = torch.ones(N, dtype=torch.float64).index_fill(0, IGNORED, 0)
+    if positives:
+        return logits, valid, POINT, LABEL, SCORE, SCORE.sum().clamp(min=1)
+    none = torch.zeros(0, dtype=torch.int64)
+    return logits, valid, none, none, SCORE[:0], torch.ones((), dtype=torch.float64)
+
+
+def dense():
+    """Targets (N, C) and the mask of valid entries."""
+    target = torch.zeros(N, C, dtype=torch.float64)
+    target[POINT, LABEL] = SCORE
+    mask = torch.ones(N, C, dtype=torch.float64)
+    mask[IGNORED] = 0
+    return target, mask
+
+
+def bce(logits):
+    target, mask = dense()
+    return F.binary_cross_entropy_with_logits(logits, target, weight=mask, reduction="sum") / SCORE.sum()
+
+
+def cross_entropy(logits):
+    # A background class of logit 0 in front; it takes what the positive leaves.
+    target, mask = dense()
+    target = torch.cat((1 - target.sum(-1, keepdim=True), target), -1)
+    with_background = torch.cat((torch.zeros(N, 1, dtype=torch.float64), logits), -1)
+    return (F.cross_entropy(with_background, target, reduction="none") * mask[:, 0]).sum() / SCORE.sum()
+
+
+def focal(logits):
+    target, mask = dense()
+    return (sigmoid_focal_loss(logits, (target > 0).double(), 0.25, 2.0) * mask).sum() / len(POINT)
+
+
+def quality_focal(logits):
+    target, mask = dense()
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((target - logits.sigmoid()) ** 2 * entropy * mask).sum() / SCORE.sum()
+
+
+def varifocal(logits):
+    target, mask = dense()
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    weight = torch.where(target > 0, target, 0.75 * logits.sigmoid() ** 2)
+    return (weight * entropy * mask).sum() / SCORE.sum()
+
+
+def dice(logits):
+    target, mask = dense()
+    p = logits.sigmoid() * mask
+    return 1 - (2 * (p * target).sum() + 1) / (p.square().sum() + target.square().sum() + 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [
+        (BCELoss(), bce),
+        (CrossEntropyLoss(), cross_entropy),
+        (FocalLoss(), focal),
+        (QualityFocalLoss(), quality_focal),
+        (VarifocalLoss(), varifocal),
+        (DiceLoss(), dice),
+    ],
+    ids=lambda case: getattr(case, "__name__", ""),
+)
+def test_equals_the_dense_form(loss, reference):
+    logits, *rest = inputs()
+    ours, theirs = loss(logits, *rest), reference(logits)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_ignored_points_have_no_gradient_and_all_others_do(cls):
+    logits, *rest = inputs()
+    cls()(logits, *rest).backward()
+    assert (logits.grad[IGNORED] == 0).all()
+    others = torch.ones(N, dtype=torch.bool).index_fill(0, IGNORED, False)
+    assert (logits.grad[others] != 0).all()
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_without_positives_it_is_positive_and_pushes_down(cls):
+    logits, *rest = inputs(positives=False)
+    loss = cls()(logits, *rest)
+    assert loss > 0
+    loss.backward()
+    assert (logits.grad >= 0).all()
+    assert logits.grad.sum() > 0
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_extreme_logits_stay_finite(cls):
+    logits, *rest = inputs()
+    extreme = (logits.detach().float() * 1000).requires_grad_()
+    valid, point, label, score, normaliser = rest
+    loss = cls()(extreme, valid.float(), point, label, score.float(), normaliser.float())
+    loss.backward()
+    assert loss.isfinite()
+    assert extreme.grad.isfinite().all()
+
+
+def test_one_class_softmax_is_the_binary_loss():
+    logits, valid, point, label, score, normaliser = inputs()
+    one = (logits[:, :1], valid, point, torch.zeros_like(label), score, normaliser)
+    torch.testing.assert_close(CrossEntropyLoss()(*one), BCELoss()(*one))
+
+
+def test_focal_without_focus_is_half_the_binary_loss_of_hard_targets():
+    logits, valid, point, label, score, _ = inputs()
+    count = torch.tensor(float(len(point)), dtype=torch.float64)
+    expected = BCELoss()(logits, valid, point, label, torch.ones_like(score), count) / 2
+    torch.testing.assert_close(
+        FocalLoss(alpha=0.5, gamma=0)(logits, valid, point, label, score, count), expected
+    )
