@@ -1,0 +1,152 @@
+"""Greedy matching of detections with objects, as COCO and VisDrone both do it, for all images at once.
+
+n, m boxes of one image, D detections, G objects, P pairs (a detection and an object of its image and class
+that overlap), T overlap thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reals = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Detections or objects of all images.
+
+    Attributes:
+        image_index: (n,) index of the image, ascending.
+        corners: (n, 4) xyxy pixels.
+        areas: (n,) square pixels, for the overlap.
+        labels: (n,) class indices.
+    """
+
+    image_index: Ints
+    corners: Reals
+    areas: Reals
+    labels: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Detections and objects that may be matched.
+
+    Attributes:
+        detection: (P,) index of the detection.
+        target: (P,) index of the object.
+        overlap: (P,) their overlap, in [0, 1].
+    """
+
+    detection: Ints
+    target: Ints
+    overlap: Reals
+
+    def __getitem__(self, selection: Bools) -> Pairs:
+        return Pairs(self.detection[selection], self.target[selection], self.overlap[selection])
+
+
+def overlaps(boxes: Reals, areas: Reals, targets: Reals, target_areas: Reals, ignored: Bools) -> Reals:
+    """IoU of all pairs of one image; over the detection's own area where the object is ignored.
+
+    Args:
+        boxes: (n, 4) xyxy of the detections.
+        areas: (n,) their areas.
+        targets: (m, 4) xyxy of the objects.
+        target_areas: (m,) their areas.
+        ignored: (m,) whether an object is ignored.
+
+    Returns:
+        (n, m) overlaps; 0 for boxes that do not meet.
+    """
+    upper_left = np.maximum(boxes[:, None, :2], targets[:, :2])
+    lower_right = np.minimum(boxes[:, None, 2:], targets[:, 2:])
+    intersection = (lower_right - upper_left).clip(min=0).prod(axis=2)
+    whole = areas[:, None] + np.where(ignored, 0, target_areas - intersection)
+    ratio: Reals = np.divide(intersection, whole, out=np.zeros_like(intersection), where=intersection > 0)
+    return ratio
+
+
+def find_pairs(found: Boxes, objects: Boxes, ignored: Bools, least: float) -> Pairs:
+    """Pairs of one image and class whose overlap is `least` or more, see `overlaps`.
+
+    Args:
+        found: the D detections.
+        objects: the G objects.
+        ignored: (G,) whether an object is ignored.
+        least: least overlap, in (0, 1].
+    """
+    images = np.intersect1d(found.image_index, objects.image_index)
+    sides = (found.image_index, objects.image_index)
+    edges = [np.searchsorted(side, images, where) for side in sides for where in ("left", "right")]
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for first, last, gt_first, gt_last in zip(*edges, strict=True):
+        d, g = slice(first, last), slice(gt_first, gt_last)
+        overlap = overlaps(found.corners[d], found.areas[d], objects.corners[g], objects.areas[g], ignored[g])
+        near = (overlap >= least) & (found.labels[d, None] == objects.labels[g])
+        rows, columns = near.nonzero()
+        parts.append((rows + first, columns + gt_first, overlap[near]))
+    return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def turns(found: Boxes, scores: Reals) -> Ints:
+    """Place of each detection among those of its image and class, best score first, ties in given order.
+
+    Args:
+        found: the D detections.
+        scores: (D,).
+
+    Returns:
+        (D,) from 0.
+    """
+    order = np.lexsort((-scores, found.labels, found.image_index))
+    group = np.stack((found.image_index[order], found.labels[order]))
+    new = np.any(np.diff(group, axis=1, prepend=-1) != 0, axis=0)
+    place = np.arange(len(order))
+    turn = np.empty_like(place)
+    turn[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+    return turn
+
+
+def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals) -> Ints:
+    """Match greedily: each detection in its turn takes the free object that it overlaps most.
+
+    Equal overlaps go to the later object. An ignored object is taken only if no other is to be had, and any
+    number of times. Detections of one turn belong to different images or classes and so cannot compete: the
+    loop runs over turns, not over images, classes or detections.
+
+    Args:
+        pairs: candidates.
+        turn: (D,) see `turns`.
+        ignored: (G,) whether an object is ignored.
+        thresholds: (T,) least overlap of a match.
+
+    Returns:
+        (D, T) int64 index of the object, -1 for none. Source: pycocotools' `evaluateImg`, Dollar's `bbGt`.
+    """
+    matched = np.full((len(turn), len(thresholds)), -1, dtype=np.int64)
+    taken = np.zeros((len(ignored), len(thresholds)), dtype=np.bool_)
+    keys = (pairs.target, pairs.overlap, ~ignored[pairs.target], pairs.detection, turn[pairs.detection])
+    order = np.lexsort(keys)  # so the best candidate of each detection comes last
+    detection, target, overlap = pairs.detection[order], pairs.target[order], pairs.overlap[order]
+    starts = np.flatnonzero(np.diff(detection, prepend=-1))
+    rounds = np.flatnonzero(np.diff(turn[detection[starts]], prepend=-1))
+    edges = [*rounds.tolist(), len(starts)]
+    ends = [*starts.tolist(), len(detection)]
+    for a, b in pairwise(edges):
+        now = slice(ends[a], ends[b])
+        free = (overlap[now, None] >= thresholds) & ~taken[target[now]]
+        place = np.where(free, np.arange(now.start, now.stop)[:, None], -1)
+        best = np.maximum.reduceat(place, starts[a:b] - now.start, axis=0)
+        who, at = (best >= 0).nonzero()
+        chosen = target[best[who, at]]
+        matched[detection[starts[a:b]][who], at] = chosen
+        taken[chosen, at] = ~ignored[chosen]
+    return matched
