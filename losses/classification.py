@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from losses.reduction import mean_over_ranks
+from losses.reduction import mean_over_ranks, world_size
 
 
 class ClassificationLoss(nn.Module, ABC):
@@ -150,9 +150,9 @@ class VarifocalLoss(ClassificationLoss):
 class DiceLoss(ClassificationLoss):
     """Dice loss over all entries of the global batch: 1 - (2 sum p t + 1) / (sum p^2 + sum t^2 + 1).
 
-    Range: [0, 1), less than the other losses by far, so it needs a larger gain. The sums are averages over
-    ranks; the ones keep it defined without positives. It balances few positives against many points by
-    itself. Source: Milletari et al. 2016, V-Net.
+    Range: [0, 1), less than the other losses by far, so it needs a larger gain. Without the ones, a batch
+    without positives would teach nothing. It balances few positives against many points by itself. Source:
+    Milletari et al. 2016, V-Net.
     """
 
     def forward(
@@ -163,7 +163,8 @@ class DiceLoss(ClassificationLoss):
         common = (probabilities[point, label] * score).sum()
         sizes = (probabilities.square().sum(-1) * valid).sum() + score.square().sum()
         common, sizes = mean_over_ranks(torch.stack((common, sizes))).unbind()
-        return 1 - (2 * common + 1) / (sizes + 1)
+        one = 1 / world_size()  # the sums are means over ranks
+        return 1 - (2 * common + one) / (sizes + one)
 
 
 def _focal_negative(logits: Tensor, exponent: float) -> Tensor:

@@ -5,6 +5,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def world_size() -> int:
+    """Number of ranks; 1 in a run of one process."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def mean_over_ranks(value: Tensor) -> Tensor:
     """Mean of a tensor over the ranks of a distributed run, without a host synchronisation.
 
@@ -18,11 +23,11 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     Returns:
         Same shape; `value` itself in a run of one process.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if world_size() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total)
-    return total / dist.get_world_size() + (value - value.detach())
+    return total / world_size() + (value - value.detach())
 
 
 def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
