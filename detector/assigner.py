@@ -102,9 +102,8 @@ class TaskAlignedAssigner:
             selected.append((point[best], owner[best], overlap[best], alignment[best]))
         point, owner, overlap, alignment = (torch.cat(parts) for parts in zip(*selected, strict=True))
 
-        won = _best(
-            point, overlap, 1
-        )  # the selection is in the order of objects, so ties go to the lower one
+        # The selection is in the order of objects, so a tie in overlap goes to the lower one.
+        won = _best(point, overlap, 1)
         point, owner, overlap, alignment = point[won], owner[won], overlap[won], alignment[won]
         max_overlap = _highest(overlap, owner, len(gt_boxes))
         max_alignment = _highest(alignment, owner, len(gt_boxes))

@@ -98,9 +98,11 @@ def test_many_classes_far_from_the_origin_are_exact():
 
 def test_ties_go_to_the_lower_point_then_class():
     apart = torch.arange(40.0)[:, None] * 20 + torch.tensor([0.0, 0, 10, 10])
-    (found,) = postprocess(torch.zeros(1, 40, 2), apart[None], pre_nms=11)
-    assert torch.equal(found.boxes, apart.repeat_interleave(2, 0)[:11])
-    assert found.labels.tolist() == [0, 1] * 5 + [0]
+    logits = torch.zeros(1, 40, 2)
+    logits[0, 30, 1] = 1.0
+    (found,) = postprocess(logits, apart[None], pre_nms=12)
+    assert torch.equal(found.boxes, torch.cat((apart[30:31], apart.repeat_interleave(2, 0)[:11])))
+    assert found.labels.tolist() == [1] + [0, 1] * 5 + [0]
 
 
 def test_threshold_is_strict():
@@ -138,17 +140,17 @@ def test_half_precision_logits_give_float32_scores():
 
 
 def test_merge_of_tiles():
-    # Two tiles saw the same object at their seam; the worse goes. The other detections stay, best first.
+    # Two tiles saw the object at x = 50; the worse goes. The other detections stay, best first.
     one = Detections(
-        torch.tensor([[0.0, 0, 10, 10], [50, 0, 60, 10]]), torch.tensor([0.9, 0.3]), torch.tensor([0, 1])
+        torch.tensor([[0.0, 0, 10, 10], [50, 0, 60, 10]]), torch.tensor([0.7, 0.3]), torch.tensor([0, 1])
     )
     two = Detections(
         torch.tensor([[51.0, 0, 61, 10], [90, 0, 99, 9]]), torch.tensor([0.8, 0.2]), torch.tensor([1, 1])
     )
     found = merge([one, two])
-    assert found.boxes.tolist() == [[0, 0, 10, 10], [51, 0, 61, 10], [90, 0, 99, 9]]
-    assert found.labels.tolist() == [0, 1, 1]
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.2]))
+    assert found.boxes.tolist() == [[51, 0, 61, 10], [0, 0, 10, 10], [90, 0, 99, 9]]
+    assert found.labels.tolist() == [1, 0, 1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.8, 0.7, 0.2]))
     assert len(merge([one, two], max_detections=2)) == 2
 
 
@@ -158,10 +160,21 @@ def test_merge_of_one_changes_nothing():
     assert_equal(merge([found]), found)
 
 
-def test_class_passes_its_parameters():
+@pytest.mark.parametrize(
+    "limit", [{"score_threshold": 0.2}, {"pre_nms": 50}, {"nms_iou": 0.3}, {"max_detections": 30}]
+)
+def test_class_passes_its_parameters(limit):
     logits, boxes = random_predictions(2)
-    limits = {"score_threshold": 0.05, "pre_nms": 100, "nms_iou": 0.3, "max_detections": 30}
-    assert_equal(Postprocess(**limits)(logits, boxes)[0], postprocess(logits, boxes, **limits)[0])
+    (whole,) = postprocess(logits, boxes)
+    assert_equal(Postprocess()(logits, boxes)[0], whole)
+    (found,) = Postprocess(**limit)(logits, boxes)
+    assert len(found) < len(whole)
+    assert_equal(found, postprocess(logits, boxes, **limit)[0])
+
+
+def test_class_merges_with_its_parameters():
+    logits, boxes = random_predictions(2)
     whole = postprocess(logits, boxes)
-    assert_equal(Postprocess(**limits).merge(whole), merge(whole, nms_iou=0.3, max_detections=30))
-    assert_equal(Postprocess()(logits, boxes)[0], whole[0])
+    found = Postprocess(nms_iou=0.3, max_detections=40).merge(whole)
+    assert_equal(found, merge(whole, nms_iou=0.3, max_detections=40))
+    assert not torch.equal(found.boxes, merge(whole, max_detections=40).boxes)
