@@ -241,9 +241,6 @@ class DetectionDataModule(LightningDataModule):
         augment: random changes of training images.
     """
 
-    # A rank may get no validation image at all: shards are never padded.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         readers: Mapping[Split, Reader],
@@ -256,6 +253,8 @@ class DetectionDataModule(LightningDataModule):
         augment: Augment = DEFAULT_AUGMENT,
     ) -> None:
         super().__init__()
+        # A rank may get no validation image at all: shards are never padded.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         for name, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")

@@ -191,7 +191,7 @@ def _categories(path: Path, data: dict[str, Any], ignored: Sequence[str]) -> dic
         )
     if len(set(categories.values())) < len(categories):
         raise DataError(f"{path} has categories of the same name: give each name one id")
-    if len(categories) == len(ignored):
+    if set(categories.values()) <= set(ignored):
         raise DataError(f"{path} has no category to detect: its categories are {list(categories.values())}")
     return dict(sorted(categories.items()))
 

@@ -1,0 +1,289 @@
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+
+from datamodules.base import DataError, default_workers, read_image
+from datamodules.transforms import Augment
+
+
+def batches(loader):
+    return [
+        (
+            [info.image_id for info in batch.infos],
+            batch.images,
+            batch.boxes,
+            batch.labels,
+            batch.image_index,
+            batch.ignore_boxes,
+            batch.colour,
+        )
+        for batch in loader
+    ]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one[0] == other[0]
+        for a, b in zip(one[1:], other[1:], strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.fixture
+def augment():
+    return Augment(vertical_flip=0.5, mosaic=0.5)
+
+
+# ----------------------------------------------------------------------------------------- determinism
+
+
+def test_batches_are_the_same_with_any_number_of_workers(coco_folder, augment):
+    seen = []
+    for num_workers in (0, 1, 2):
+        module = coco_folder.module(num_workers=num_workers, augment=augment)
+        module.setup("fit")
+        loader = module.train_dataloader()
+        epochs = batches(loader)
+        loader.sampler.set_epoch(1)  # persistent workers live on
+        seen.append(epochs + batches(loader))
+    assert_same(seen[0], seen[1])
+    assert_same(seen[0], seen[2])
+    assert not torch.equal(seen[0][0][1], seen[0][3][1])  # epochs differ
+
+
+def test_seed_changes_batches(coco_folder):
+    first, second = coco_folder.module(seed=0), coco_folder.module(seed=1)
+    first.setup("fit")
+    second.setup("fit")
+    a, b = batches(first.train_dataloader()), batches(second.train_dataloader())
+    assert any(not torch.equal(one[1], other[1]) for one, other in zip(a, b, strict=True))
+
+
+# Lightning's and torch's remarks on a tiny run that is resumed; none concerns the batches.
+quiet = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*ended before the epoch ended",
+    "ignore:.*treespec, LeafSpec",
+    "ignore:.*callbacks used to create the checkpoint",
+    "ignore:.*was called without a model",
+    "ignore:.*is set, but there is no last checkpoint",
+)
+
+
+class Recorder(LightningModule):
+    """Remembers its batches, and fails at a step if asked to."""
+
+    def __init__(self, fail_at=None):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.fail_at, self.seen, self.validated = fail_at, [], []
+
+    def training_step(self, batch, batch_index):
+        if len(self.seen) == self.fail_at:
+            raise RuntimeError("power cut")
+        ids = tuple(info.image_id for info in batch.infos)
+        self.seen.append((self.current_epoch, batch_index, ids, batch.images.double().sum().item()))
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def validation_step(self, batch, batch_index):
+        self.validated += [info.image_id for info in batch.infos]
+        assert batch.images.dtype == torch.float32
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(module, recorder, tmp_path, callbacks=(), **arguments):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(recorder, module, **arguments)
+    return recorder.seen
+
+
+@quiet
+def test_resumed_run_sees_what_an_uninterrupted_one_sees(coco_folder, tmp_path):
+    def module():
+        # The last of three epochs is without mosaic.
+        return coco_folder.module(augment=Augment(mosaic=1, close_mosaic=1))
+
+    whole = fit(module(), Recorder(), tmp_path)
+    assert len(whole) == 9  # three epochs of three batches
+    keep = ModelCheckpoint(tmp_path / "steps", "{step}", every_n_train_steps=1, save_top_k=-1)
+    fit(module(), Recorder(), tmp_path, [keep])
+    for step in (1, 2, 3, 5, 8):  # inside epochs, and 3 at the end of one
+        checkpoint = tmp_path / "steps" / f"step={step}.ckpt"
+        assert fit(module(), Recorder(), tmp_path, ckpt_path=checkpoint) == whole[step:]
+
+
+@quiet
+def test_batch_that_failed_is_trained_again(coco_folder, tmp_path):
+    whole = fit(coco_folder.module(), Recorder(), tmp_path)
+    for failed in (1, 3, 4):
+        folder = tmp_path / str(failed)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(
+                coco_folder.module(),
+                Recorder(fail_at=failed),
+                tmp_path,
+                [OnExceptionCheckpoint(folder, "last")],
+            )
+        assert (
+            fit(coco_folder.module(), Recorder(), tmp_path, ckpt_path=folder / "last.ckpt") == whole[failed:]
+        )
+
+
+# ------------------------------------------------------------------------------------------- evaluation
+
+
+def test_validation_is_letterboxed_whole_and_sorted(coco_folder):
+    coco_folder.data["images"].reverse()
+    coco_folder.save()
+    module = coco_folder.module(val_batch_size=4)
+    module.setup("validate")
+    seen = list(module.val_dataloader())
+    assert [info.image_id for batch in seen for info in batch.infos] == [1, 2, 3, 4, 5, 6]
+    assert [len(batch) for batch in seen] == [4, 2]
+    # 48 x 64 into 32 x 48: scale min(32/48, 48/64) = 2/3, width 64 * 2/3 = 43 (rounded), 5 spare columns.
+    info = seen[0].infos[0]
+    assert info.scale == (43 / 64, 32 / 48)
+    assert info.padding == (2, 0)
+    assert seen[0].colour is None
+    np.testing.assert_array_equal(seen[0].annotations[0].boxes, [[10, 10, 30, 20]])
+    back = info.to_original(seen[0].boxes[:1])
+    torch.testing.assert_close(back, torch.tensor([[10.0, 10, 30, 20]]))
+
+
+def test_boxes_beyond_the_image_are_clipped_in_samples_but_not_in_annotations(coco_folder):
+    coco_folder.data["annotations"] = []
+    coco_folder.annotate(1, 3, [-5, -5, 15, 15])
+    coco_folder.save()
+    module = coco_folder.module(image_size=(48, 64))
+    module.setup("fit")
+    batch = next(iter(module.val_dataloader()))
+    assert batch.boxes.tolist() == [[0, 0, 10, 10]]
+    assert batch.annotations[0].boxes.tolist() == [[-5, -5, 10, 10]]
+
+
+def test_testing_uses_the_validation_split_where_there_is_no_other(coco_folder):
+    module = coco_folder.module()
+    module.setup("test")
+    assert module.test_split == "val"
+    assert len(module.test_dataloader().dataset) == 6
+    assert module.category_ids == [3, 7]
+
+
+class FakeTrainer:
+    """Stands for one rank of four; enough for the loaders."""
+
+    world_size, num_devices, current_epoch, max_epochs = 4, 4, 0, 5
+
+    class fit_loop:
+        restarting = False
+
+    def __init__(self, rank):
+        self.global_rank = rank
+
+
+def test_ranks_share_out_validation_without_padding_and_training_evenly(coco_folder):
+    evaluated, train_lengths = [], set()
+    for rank in range(4):
+        module = coco_folder.module(batch_size=1)
+        module.trainer = FakeTrainer(rank)
+        module.setup("fit")
+        evaluated.append([info.image_id for batch in module.val_dataloader() for info in batch.infos])
+        train_lengths.add(len(module.train_dataloader()))
+    assert evaluated == [[1, 5], [2, 6], [3], [4]]
+    assert train_lengths == {1}  # 6 images, 4 ranks
+    assert module.allow_zero_length_dataloader_with_multiple_devices
+
+
+# --------------------------------------------------------------------------------------------- mistakes
+
+
+def test_unreadable_image_gives_one_message_even_from_a_worker(coco_folder):
+    (coco_folder.images / "2.png").write_bytes(b"not an image")
+    for num_workers in (0, 1):
+        module = coco_folder.module(num_workers=num_workers)
+        module.setup("validate")
+        with pytest.raises(DataError) as caught:
+            list(module.val_dataloader())
+        assert str(caught.value) == (
+            f"{coco_folder.images / '2.png'} is not a readable image: restore the file or remove it from the "
+            "annotations"
+        )
+
+
+def test_image_that_vanished_after_setup(coco_folder):
+    module = coco_folder.module()
+    module.setup("validate")
+    (coco_folder.images / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1\.png does not exist"):
+        list(module.val_dataloader())
+
+
+def test_image_of_another_size_than_annotated(coco_folder):
+    coco_folder.data["images"][0]["width"] = 65
+    coco_folder.save()
+    module = coco_folder.module()
+    module.setup("validate")
+    with pytest.raises(DataError, match=r"1\.png is 64x48 pixels, but its annotations say 65x48"):
+        read_image(module.records["val"].images[0])
+
+
+def test_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(DataError("a: b")))
+    assert (type(error), str(error)) == (DataError, "a: b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "data.batch_size must be at least 1"),
+        ({"val_batch_size": 0}, "data.val_batch_size must be at least 1"),
+        ({"image_size": (0, 64)}, r"data.image_size must be \[height, width\]"),
+    ],
+)
+def test_arguments_out_of_range(coco_folder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        coco_folder.module(**arguments)
+
+
+# ---------------------------------------------------------------------------------------------- details
+
+
+def test_images_are_rgb(coco_folder):
+    red = np.zeros((48, 64, 3), dtype=np.uint8)
+    red[..., 2] = 255  # OpenCV writes blue, green, red
+    cv2.imwrite(str(coco_folder.images / "1.png"), red)
+    module = coco_folder.module()
+    module.setup("validate")
+    assert read_image(module.records["val"].images[0])[0, 0].tolist() == [255, 0, 0]
+
+
+def test_grey_images_get_three_channels(coco_folder):
+    cv2.imwrite(str(coco_folder.images / "1.png"), np.full((48, 64), 9, dtype=np.uint8))
+    module = coco_folder.module()
+    module.setup("validate")
+    assert read_image(module.records["val"].images[0])[0, 0].tolist() == [9, 9, 9]
+
+
+def test_default_workers(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert default_workers(1000, 16, local_ranks=1) == 8
+    assert default_workers(1000, 16, local_ranks=4) == 3  # 16 / 4, less the training process
+    assert default_workers(1000, 16, local_ranks=16) == 0
+    assert default_workers(20, 16, local_ranks=1) == 0  # two batches are read before a worker has started
