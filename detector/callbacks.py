@@ -1,6 +1,5 @@
 """Habits of a training run: averaged weights, pictures, the run's summary."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,26 +19,24 @@ from detector.postprocess import Detections
 class EMA(WeightAveraging):
     """Exponential moving average of the weights, which is what validates, is saved and is used.
 
-    The decay ramps up, decay * (1 - exp(-updates / tau)) with tau a tenth of all steps and at most 2000:
-    short runs must forget their initial weights too.
+    The average reaches back over a share of the updates so far, up to 1 / (1 - decay) of them: short runs
+    must forget their initial weights too.
 
     Args:
-        decay: share of the old average that an update keeps, once ramped up.
+        decay: largest share of the old average that an update keeps.
+        window: share of the updates so far that the average reaches back.
     """
 
-    def __init__(self, decay: float = 0.9998) -> None:
+    def __init__(self, decay: float = 0.9998, window: float = 0.05) -> None:
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
-        self.tau = 2000.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Learn how long the run is."""
-        self.tau = min(2000.0, max(1.0, float(trainer.estimated_stepping_batches) / 10))
+        self.window = window
 
     @torch.no_grad()
     def _average(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
         # Lightning counts optimizer steps, not batches, so accumulation is accounted for.
-        weight = 1 - self.decay * (1 - math.exp(-(self._latest_update_step + 1) / self.tau))
+        steps = self._latest_update_step + 1
+        weight = max(1 - self.decay, 1 / (1 + self.window * steps))
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, currents, weight)
         else:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
+import datamodules.visdrone
 
 import detector.callbacks  # noqa: F401
 from detector.module import Detector
@@ -56,6 +57,7 @@ class DetectionCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments(
             "data.class_names", "model.network.num_classes", compute_fn=len, apply_on="instantiate"

@@ -47,7 +47,7 @@ class Detector(LightningModule):
         loss: DetectionLoss,
         assigner: TaskAlignedAssigner,
         postprocess: Postprocess,
-        optimizer: OptimizerCallable = lambda p: AdamW(p, lr=1e-3, weight_decay=0.05),
+        optimizer: OptimizerCallable = lambda p: AdamW(p, lr=4e-3, weight_decay=0.05),
         backbone_lr: float = 1.0,
         warmup: float = 0.05,
         final_lr: float = 0.01,
