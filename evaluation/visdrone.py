@@ -159,9 +159,8 @@ def _without_ignored(truth: Rows, found: Rows, size: tuple[float, float]) -> tup
     regions, truth = truth[is_region], truth[~is_region]
     if not len(regions):
         return truth, found
-    return truth[_ignored_share(truth, regions, size) < 0.5], found[
-        _ignored_share(found, regions, size) < 0.5
-    ]
+    kept_truth, kept_found = (_ignored_share(rows, regions, size) < 0.5 for rows in (truth, found))
+    return truth[kept_truth], found[kept_found]
 
 
 def _ignored_share(rows: Rows, regions: Rows, size: tuple[float, float]) -> Reals:
@@ -171,13 +170,12 @@ def _ignored_share(rows: Rows, regions: Rows, size: tuple[float, float]) -> Real
     clipped to the image; the area is w * h, not clipped. Instead of the toolkit's integral image, the
     edges of the regions cut the plane into cells, each wholly inside or outside the union.
     """
-    limit = np.array(size * 2)
     low = np.maximum(regions[:, :4], 1)
-    region = np.minimum(np.concatenate((low[:, :2] - 1, low[:, :2] + low[:, 2:]), axis=1), limit)
-
+    region = np.concatenate((low[:, :2] - 1, low[:, :2] + low[:, 2:]), axis=1)
+    region = np.minimum(region, size * 2)  # which clips the boxes too, as only the common part counts
     box = np.maximum(_round(rows[:, :4]), 1)
-    corner = np.minimum(box[:, :2], limit[:2])
-    box = np.minimum(np.concatenate((corner, corner + box[:, 2:]), axis=1), limit)
+    sides = box[:, 2:]
+    box = np.concatenate((box[:, :2], box[:, :2] + sides), axis=1)
 
     edges = [np.unique(region[:, axis::2]) for axis in (0, 1)]
     inside = [
@@ -189,7 +187,6 @@ def _ignored_share(rows: Rows, regions: Rows, size: tuple[float, float]) -> Real
         (np.minimum(box[:, None, axis + 2], cut[1:]) - np.maximum(box[:, None, axis], cut[:-1])).clip(min=0)
         for axis, cut in enumerate(edges)
     )
-    sides = np.maximum(_round(rows[:, 2:4]), 1)
     share: Reals = ((across @ union) * down).sum(axis=1) / sides.prod(axis=1)
     return share
 

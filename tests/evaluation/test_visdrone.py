@@ -57,6 +57,13 @@ def test_half_of_the_own_area_inside_is_dropped(tmp_path, x, dropped):
     assert one(tmp_path, truth, found)["AP"] == pytest.approx(100 if dropped else 50)
 
 
+def test_halves_are_not_rounded_to_even(tmp_path):
+    # With the region at 101, a box at 116 is dropped and at 117 kept; 116.5 counts as 117.
+    truth = [row(101, 100, 20, 20, REGION, 0), row(500, 500, 10, 10)]
+    found = [row(116.5, 105, 10, 10, score=0.9), row(500, 500, 10, 10, score=0.5)]
+    assert one(tmp_path, truth, found)["AP"] == pytest.approx(50)
+
+
 def test_annotations_in_regions_are_dropped(tmp_path):
     # The car inside would be a miss (recall 1/2).
     truth = [row(100, 100, 50, 50, REGION, 0), row(110, 110, 10, 10), row(500, 500, 10, 10)]
@@ -154,9 +161,10 @@ def test_score_zero_is_ignored_by_intersection_over_detection(tmp_path):
 
 
 def test_an_object_is_preferred_to_an_ignored_one(tmp_path):
-    # The detection lies on a car and inside an ignored one (overlap 1 with both).
-    truth = [row(100, 100, 100, 100, score=0), row(110, 110, 10, 10)]
-    assert one(tmp_path, truth, [row(110, 110, 10, 10, score=0.9)])["AR500"] == pytest.approx(50)
+    # The detection's overlap is 0.72 with the car and 1 with the ignored one: the car is found at 0.50 to
+    # 0.70, half of the thresholds; with the ignored car in the denominator that is a quarter.
+    truth = [row(110, 110, 10, 10), row(100, 100, 100, 100, score=0)]
+    assert one(tmp_path, truth, [row(110, 110, 9, 8, score=0.9)])["AR500"] == pytest.approx(25)
 
 
 # ---- (4) limits --------------------------------------------------------------------------------------------
