@@ -20,7 +20,7 @@ def strict(text):
 
 def test_table_has_every_score():
     metric = CocoScores(["car", "a longer name"], max_detections=500)
-    # One object of 10 px, found with IoU 0.7: AP 0.5, see test_coco.
+    # One object of 10 px, found with IoU 0.7: AP 0.5, see test_coco_scores.
     metric.update(0, detections([[0, 0, 7, 10]], [0.9], [0]), annotations([[0, 0, 10, 10]], [0]))
     lines = format_table(metric.compute(), ["car", "a longer name"]).splitlines()
     assert lines[0].split() == ["AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AR500"]
