@@ -1,5 +1,6 @@
 """The command line that the scripts share."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,20 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
+import datamodules.scenes
 import datamodules.visdrone
 
 import detector.callbacks  # noqa: F401
 from detector.module import Detector
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
+
+
+class Parser(LightningArgumentParser):
+    """Reports a wrong option in one message, not after hundreds of lines of usage."""
+
+    def print_usage(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing; --help prints it all."""
 
 
 class KeepConfig(SaveConfigCallback):
@@ -49,10 +58,31 @@ class DetectionCLI(LightningCLI):
             save_config_callback=KeepConfig,
             run=False,
             args=args,
+            parser_class=Parser,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={"default_config_files": [str(DEFAULTS)]},
         )
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], overrides: list[str]) -> "DetectionCLI":
+        """Rebuild model, data and trainer from a checkpoint, for evaluation: no logger, no callbacks.
+
+        Args:
+            checkpoint: see `load_checkpoint`.
+            overrides: command line arguments that come after its configuration.
+
+        Raises:
+            ValueError: the weights do not fit the model that the overrides ask for.
+        """
+        names = json.dumps(checkpoint["class_names"])
+        quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
+        cli = cls(["--config", checkpoint["config"], *quiet, f"--data.class_names={names}", *overrides])
+        try:
+            cli.model.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint's weights do not fit the model: {error}") from error
+        return cli
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
