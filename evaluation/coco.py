@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
-from evaluation.results import ANY_CLASS, AnnotationsLike, DetectionsLike, Floats, Ints, Results, gather, pack
+from evaluation.results import AnnotationsLike, DetectionsLike, Floats, Ints, Results, gather, pack
 
 IOU_PERCENT = range(50, 100, 5)
 """COCO's ten IoU thresholds."""
@@ -168,12 +168,7 @@ def _coco_data_sets(results: Results, classes: int, ignore_regions: bool) -> tup
     """Ground truth and detections as faster_coco_eval's data sets; image ids are the indices."""
     truth = list(_annotations(results.gt_boxes, results.gt_labels, results.gt_image_index, results.gt_areas))
     if ignore_regions:
-        every = results.ignore_labels == ANY_CLASS
-        times = np.where(every, classes, 1)
-        labels = np.repeat(results.ignore_labels, times)
-        labels[np.repeat(every, times)] = np.tile(np.arange(classes), every.sum())
-        boxes = np.repeat(results.ignore_boxes, times, axis=0)
-        image_index = np.repeat(results.ignore_image_index, times)
+        boxes, labels, image_index = results.regions_by_class(classes)
         truth.extend(_annotations(boxes, labels, image_index, first_id=1 + len(truth), iscrowd=1))
     found = _annotations(results.boxes, results.labels, results.image_index, scores=results.scores)
     return _data_set(results, classes, truth), _data_set(results, classes, list(found))

@@ -92,6 +92,21 @@ class Results:
     ignore_labels: Ints
     ignore_image_index: Ints
 
+    def regions_by_class(self, classes: int) -> tuple[Floats, Ints, Ints]:
+        """The ignored regions, those of every class repeated for each class.
+
+        Args:
+            classes: number of classes.
+
+        Returns:
+            boxes (r, 4) xyxy, labels (r,) without `ANY_CLASS`, image_index (r,) ascending.
+        """
+        every = self.ignore_labels == ANY_CLASS
+        times = np.where(every, classes, 1)
+        labels = np.repeat(self.ignore_labels, times)
+        labels[np.repeat(every, times)] = np.tile(np.arange(classes), every.sum())
+        return np.repeat(self.ignore_boxes, times, axis=0), labels, np.repeat(self.ignore_image_index, times)
+
 
 def pack(image_id: int, detections: DetectionsLike, annotations: AnnotationsLike) -> tuple[Tensor, Tensor]:
     """Pack one image into two small tensors on the detections' device, the form that travels between ranks.

@@ -1,0 +1,295 @@
+"""Where a detector fails: TIDE's six types of error and what each costs; which classes and sizes it confuses.
+
+D detections, G objects, C classes, N detections of one class, K groups. Everything here is at IoU 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluation.coco import SIDE_RANGES
+from evaluation.matching import Bools, Boxes, Ints, Pairs, Reals, find_pairs, match, overlaps, turns
+from evaluation.results import Results
+
+IOU = 0.5
+BACKGROUND_IOU = 0.1
+
+NOTHING, IGNORED = -1, -2
+"""What a detection found, if it is not the index of an object."""
+
+SIZE_EDGES = (8, 16, 32, 96)
+SIZE_NAMES = ("< 8", "8-16", "16-32", "32-96", "96+")
+"""Bins of an object's side (the root of its area, pixels); unlike COCO's ranges they do not overlap."""
+
+ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """The errors of all detections.
+
+    Attributes:
+        kind: (D,) index into `ERRORS`, -1 for a true or ignored detection.
+        culprit: (D,) the object that a wrongly classified or localised detection is about, else -1.
+        redeems: (D,) whether such a detection would find its object, were it right: nothing found the object
+            and no better detection is about it.
+        missed: (G,) whether nothing is about an object.
+    """
+
+    kind: Ints
+    culprit: Ints
+    redeems: Bools
+    missed: Bools
+
+
+def find_objects(
+    results: Results,
+    classes: int,
+    max_detections: int = 500,
+    thresholds: Reals | None = None,
+    any_class: bool = False,
+) -> Ints:
+    """What each detection found by COCO's matching at IoU 0.5.
+
+    Args:
+        results: detections and annotations.
+        classes: number of classes.
+        max_detections: most detections of one class in one image that count.
+        thresholds: (C,) least score of a detection that counts; None for no such limit.
+        any_class: whether a detection may find an object of another class, so that all compete.
+
+    Returns:
+        (D,) index of the object, `NOTHING`, or `IGNORED` (in a region, or one that does not count).
+    """
+    found, objects = detected_boxes(results), annotated_boxes(results)
+    regions = _boxes(*results.regions_by_class(classes))
+    is_object, is_region = np.zeros(len(objects.labels), np.bool_), np.ones(len(regions.labels), np.bool_)
+    inside = find_pairs(found, regions, is_region, least=IOU)
+    turn = turns(found, results.scores)
+    counts = turn < max_detections
+    if thresholds is not None:
+        counts &= results.scores >= thresholds[results.labels]
+    if any_class:
+        found, objects = (replace(boxes, labels=np.zeros_like(boxes.labels)) for boxes in (found, objects))
+        turn = turns(found, results.scores)
+    near = find_pairs(found, objects, is_object, least=IOU)
+    pairs = Pairs(
+        np.concatenate((near.detection, inside.detection)),
+        np.concatenate((near.target, inside.target + len(is_object))),
+        np.concatenate((near.overlap, inside.overlap)),
+    )
+    ignored = np.concatenate((is_object, is_region))
+    target = match(pairs[counts[pairs.detection]], turn, ignored, np.array([IOU]))[:, 0]
+    return np.where(counts & (target < len(is_object)), target, IGNORED)
+
+
+def find_errors(results: Results, target: Ints) -> Errors:
+    """Sort the false detections and the objects not found into TIDE's types.
+
+    By its IoU with the objects of its own and of other classes in the image, a false detection is the first
+    of: localisation (0.1 to 0.5 with its own), classification (0.5 or more with another), duplicate (0.5 or
+    more with its own, which another detection found), background (at most 0.1 with all), else both. An
+    object is missed if nothing found it and no error of the first two types is about it.
+
+    Args:
+        results: detections and annotations.
+        target: (D,) what each detection found, see `find_objects`.
+
+    Returns:
+        The errors. Source: Bolya et al. 2020, "TIDE", section 2.2, in the order of their code.
+    """
+    kind = np.full(len(target), -1)
+    culprit = np.full(len(target), -1)
+    used = np.zeros(len(results.gt_labels), np.bool_)
+    used[target[target >= 0]] = True
+    found, objects = (
+        detected_boxes(results),
+        _boxes(results.gt_boxes, results.gt_labels, results.gt_image_index),
+    )
+
+    false = np.flatnonzero(target == NOTHING)
+    cuts = np.searchsorted(results.image_index[false], np.arange(1, len(results.image_ids)))
+    for image, d in enumerate(np.split(false, cuts)):
+        first, last = np.searchsorted(objects.image_index, (image, image + 1))
+        if first == last:
+            kind[d] = ERRORS.index("background")
+            continue
+        g = slice(first, last)
+        areas, corners = objects.areas[g], objects.corners[g]
+        iou = overlaps(found.corners[d], found.areas[d], corners, areas, np.zeros(len(areas), np.bool_))
+        same = found.labels[d, None] == objects.labels[g]
+        own, other, taken = iou * same, iou * ~same, iou * (same & used[g])
+        best_own, best_other, best_taken = own.max(axis=1), other.max(axis=1), taken.max(axis=1)
+        conditions = [
+            (best_own >= BACKGROUND_IOU) & (best_own <= IOU),
+            best_other >= IOU,
+            best_taken >= IOU,
+            iou.max(axis=1) <= BACKGROUND_IOU,
+        ]
+        names = ("localisation", "classification", "duplicate", "background")
+        kind[d] = np.select(conditions, [ERRORS.index(n) for n in names], ERRORS.index("both"))
+        culprit[d] = np.select(conditions[:2], [own.argmax(axis=1) + first, other.argmax(axis=1) + first], -1)
+
+    about = np.flatnonzero(culprit >= 0)
+    about = about[~used[culprit[about]]]
+    about = about[np.lexsort((-results.scores[about], culprit[about]))]
+    redeems = np.zeros(len(target), np.bool_)
+    redeems[about[np.diff(culprit[about], prepend=-1) != 0]] = True
+    missed = ~used
+    missed[culprit[about]] = False
+    return Errors(kind, culprit, redeems, missed)
+
+
+def error_costs(results: Results, target: Ints, errors: Errors, classes: int) -> dict[str, dict[str, float]]:
+    """AP at IoU 0.5 that each type of error costs, overall and by object size.
+
+    A type's cost is what AP gains when an oracle mends its errors alone: a wrongly classified or localised
+    detection becomes true if it redeems its object, every other false detection disappears, a missed object
+    is no longer expected. For a size range, an object of another size and what found it are left out, and
+    so is a false detection of another size.
+
+    Args:
+        results: detections and annotations.
+        target: (D,) see `find_objects`.
+        errors: see `find_errors`.
+        classes: number of classes.
+
+    Returns:
+        By range, "all" and those of `SIDE_RANGES`: `AP50` and the cost of each type, in [0, 1]; NaN where
+        there is no object. Source: Bolya et al. 2020, section 2.3. Equal to their `tidecv`, except that it
+        counts ignored detections among the errors and leaves a class that is missed whole out of the mean.
+    """
+    order = np.argsort(-results.scores, kind="stable")
+    costs = {}
+    for name, (low, high) in {"all": (0.0, 1e5), **SIDE_RANGES}.items():
+        counts = (results.gt_areas >= low**2) & (results.gt_areas <= high**2)
+        areas = detected_boxes(results).areas
+        in_range = (areas >= low**2) & (areas <= high**2)
+        base = _mean_ap(results, order, target, in_range, counts, classes)
+        costs[name] = {"AP50": base}
+        for i, error in enumerate(ERRORS):
+            mended = np.where(errors.kind == i, np.where(errors.redeems, errors.culprit, IGNORED), target)
+            missed = errors.missed if error == "missed" else None
+            # Fewer false detections can lower AP where 101 recalls sample another point: no cost, as in TIDE.
+            gain = _mean_ap(results, order, mended, in_range, counts, classes, missed) - base
+            costs[name][error] = gain if np.isnan(gain) else max(gain, 0.0)
+    return costs
+
+
+def confusion_by_class(results: Results, classes: int, thresholds: Reals) -> Ints:
+    """Which classes are taken for which, at the given score thresholds.
+
+    Detections of all classes compete for the objects, best score first.
+
+    Args:
+        results: detections and annotations.
+        classes: number of classes.
+        thresholds: (C,) least score of a detection of each class, see `evaluation.curves.Curve`.
+
+    Returns:
+        (C + 1, C + 1) numbers: rows the true class, columns the detected one; the last row counts false
+        detections, the last column objects not found.
+    """
+    target = find_objects(results, classes, thresholds=thresholds, any_class=True)
+    return _count_pairs(target, results.gt_labels, results.labels, classes)
+
+
+def confusion_by_size(results: Results, classes: int, thresholds: Reals) -> Ints:
+    """Which sizes are taken for which, at the given score thresholds, by the bins of `SIZE_EDGES`.
+
+    Args:
+        results: detections and annotations.
+        classes: number of classes.
+        thresholds: (C,) least score of a detection of each class.
+
+    Returns:
+        (K + 1, K + 1) numbers: rows the bin of the object, columns that of the box that found it; the last
+        row counts false detections, the last column objects not found.
+    """
+    target = find_objects(results, classes, thresholds=thresholds)
+    gt_bins, bins = size_bins(results.gt_areas), size_bins(detected_boxes(results).areas)
+    return _count_pairs(target, gt_bins, bins, len(SIZE_NAMES))
+
+
+def size_bins(areas: Reals) -> Ints:
+    """Bin of each area by its square root, lower bounds included: (n,) index into `SIZE_NAMES`."""
+    return np.digitize(np.sqrt(areas), SIZE_EDGES)
+
+
+def _count_pairs(target: Ints, gt_groups: Ints, groups: Ints, number: int) -> Ints:
+    """Count (group of the object, group of the detection): (K + 1, K + 1), the last one for nobody."""
+    false, true = target == NOTHING, target >= 0
+    missed = np.ones(len(gt_groups), np.bool_)
+    missed[target[true]] = False
+    nobody = np.full(max(false.sum(), missed.sum()), number)
+    rows = np.concatenate((gt_groups[target[true]], nobody[: false.sum()], gt_groups[missed]))
+    columns = np.concatenate((groups[true], groups[false], nobody[: missed.sum()]))
+    codes = rows * (number + 1) + columns
+    return np.bincount(codes, minlength=(number + 1) ** 2).reshape(number + 1, number + 1)
+
+
+def detected_boxes(results: Results) -> Boxes:
+    """The detections' boxes in double precision."""
+    return _boxes(results.boxes, results.labels, results.image_index)
+
+
+def annotated_boxes(results: Results) -> Boxes:
+    """The objects' boxes in double precision."""
+    return _boxes(results.gt_boxes, results.gt_labels, results.gt_image_index)
+
+
+def _boxes(boxes: Reals, labels: Ints, image_index: Ints) -> Boxes:
+    corners = boxes.astype(np.float64)
+    return Boxes(image_index, corners, (corners[:, 2:] - corners[:, :2]).prod(axis=1), labels)
+
+
+def _mean_ap(
+    results: Results,
+    order: Ints,
+    target: Ints,
+    in_range: Bools,
+    counts: Bools,
+    classes: int,
+    missed: Bools | None = None,
+) -> float:
+    """AP at IoU 0.5 over the classes that have objects; `missed` ones are no longer expected.
+
+    Args:
+        results: detections and annotations.
+        order: (D,) best score first.
+        target: (D,) see `find_objects`.
+        in_range: (D,) whether a false detection counts.
+        counts: (G,) whether an object counts.
+        classes: number of classes.
+        missed: (G,) objects without which the recall is taken.
+    """
+    if not counts.any():
+        return float("nan")
+    true = target >= 0
+    label = np.where(true, results.gt_labels[target], results.labels)
+    kept = order[np.where(true, counts[target], in_range & (target == NOTHING))[order]]
+    present = np.bincount(results.gt_labels[counts], minlength=classes)
+    expected = counts if missed is None else counts & ~missed
+    numbers = np.bincount(results.gt_labels[expected], minlength=classes)
+    aps = []
+    for c in present.nonzero()[0]:
+        hits = true[kept][label[kept] == c]
+        # A class of which nothing is expected and nothing detected any more has no error left.
+        aps.append(_average_precision(hits, numbers[c]) if numbers[c] or len(hits) else 1.0)
+    return float(np.mean(aps))
+
+
+def _average_precision(hits: Bools, number: int) -> float:
+    """COCO's AP: the precision envelope, averaged over 101 recalls.
+
+    Args:
+        hits: (N,) whether a detection is true, best score first.
+        number: number of objects.
+    """
+    true = np.cumsum(hits)
+    precision = true / np.arange(1, 1 + len(hits))
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
+    reached = np.searchsorted(true / max(number, 1), np.linspace(0, 1, 101))
+    return float(envelope[reached].mean())
