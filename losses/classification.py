@@ -16,7 +16,7 @@ from losses.reduction import mean_over_ranks, world_size
 
 
 class ClassificationLoss(nn.Module, ABC):
-    """A loss of class logits. Every rank calls it once a step, without a positive too."""
+    """A loss of class logits. Every rank calls it once a training step, positives or not."""
 
     @abstractmethod
     def forward(

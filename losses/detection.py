@@ -147,7 +147,7 @@ class DetectionLoss(nn.Module):
         gt_labels: Tensor,
         ignored: Tensor,
     ) -> dict[str, Tensor]:
-        """Add up the three terms. A collective call in a distributed run.
+        """Add up the three terms. In distributed training, a collective call: all ranks make it.
 
         Args:
             predictions: what the network says about the batch.

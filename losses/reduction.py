@@ -15,15 +15,16 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
     The value is the mean; the gradient is that of the local summand. DDP averages gradients over ranks,
     so `mean_over_ranks(x) / mean_over_ranks(y)` gets the gradient of the global quotient if both are sums
-    over the local batch. A collective call: every rank makes it, those without a positive included.
+    over the local batch. A collective call: every rank makes it, those without a positive included. Without
+    gradients, that is in validation, ranks may have different numbers of batches, so each keeps its own.
 
     Args:
         value: any shape, the same on all ranks.
 
     Returns:
-        Same shape; `value` itself in a run of one process.
+        Same shape; `value` itself in a run of one process or without gradients.
     """
-    if world_size() == 1:
+    if world_size() == 1 or not torch.is_grad_enabled():
         return value
     total = value.detach().clone()
     dist.all_reduce(total)

@@ -14,7 +14,7 @@ from losses.similarity import Similarity, SimilarityName, iou, resolve, wise_iou
 
 
 class BoxLoss(nn.Module, ABC):
-    """A loss of matched boxes. May hold state; every rank calls it once a step, without a positive too."""
+    """A loss of matched boxes. May hold state; every rank calls it once a training step, positives or not."""
 
     @abstractmethod
     def forward(
@@ -72,9 +72,8 @@ class RunningMean(nn.Module):
         self.momentum = 1 - 0.5 ** (1 / half_life)
         self.register_buffer("mean", torch.ones(()))
 
-    @torch.no_grad()
     def forward(self, values: Tensor) -> Tensor:
-        """Update the mean by (P,) values; returns it, ()."""
+        """Update the mean by values, (P,) without gradient; returns it, ()."""
         if self.training:
             count = values.new_full((), len(values))
             total, count = mean_over_ranks(torch.stack((values.sum(), count))).to(self.mean).unbind()

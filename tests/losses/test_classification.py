@@ -117,14 +117,18 @@ def test_without_positives_it_is_positive_and_pushes_down(cls):
     assert logits.grad.sum() > 0
 
 
-@pytest.mark.parametrize("cls", ALL)
-def test_extreme_logits_stay_finite(cls):
+@pytest.mark.parametrize(
+    "loss",
+    [*(cls() for cls in ALL), FocalLoss(gamma=0.5), VarifocalLoss(gamma=0.5)],
+    ids=lambda loss: f"{type(loss).__name__}{getattr(loss, 'gamma', '')}",
+)
+def test_extreme_logits_stay_finite(loss):
     logits, *rest = inputs()
     extreme = (logits.detach().float() * 1000).requires_grad_()
     valid, point, label, score, normaliser = rest
-    loss = cls()(extreme, valid.float(), point, label, score.float(), normaliser.float())
-    loss.backward()
-    assert loss.isfinite()
+    value = loss(extreme, valid.float(), point, label, score.float(), normaliser.float())
+    value.backward()
+    assert value.isfinite()
     assert extreme.grad.isfinite().all()
 
 

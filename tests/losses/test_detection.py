@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import get_args
 
 import pytest
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from losses.classification import ClassificationLoss, FocalLoss
 from losses.detection import BoxLossName, ClassificationName, DetectionLoss, named_box_loss
 from losses.distribution import distribution_focal, side_distances
-from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV3Loss
+from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
 from losses.similarity import NWD, ciou
 from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
 
@@ -299,8 +300,12 @@ VARIANTS = [
 
 def build(box: str, classification: str) -> DetectionLoss:
     """A loss by name; the class name of a size-aware loss stands for its uncalibrated form."""
-    size_aware = {cls.__name__: cls for cls in SIZE_AWARE}
-    return DetectionLoss(size_aware[box](calibrated=False) if box in size_aware else box, classification)
+    tuned = {
+        **{cls.__name__: cls(calibrated=False) for cls in SIZE_AWARE},
+        "wise_iou_v2": WiseIoUV2Loss(half_life=1),  # a short memory, so that a step shows in the running mean
+        "wise_iou_v3": WiseIoUV3Loss(half_life=1),
+    }
+    return DetectionLoss(tuned.get(box, box), classification)
 
 
 def image_of(arguments, image):
@@ -325,11 +330,17 @@ SCENES = {"uneven": (9, 3), "one rank without": (9, 0)}
 
 def rank_gradients(rank: int, rendezvous: str, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", f"file://{rendezvous}", timeout=timedelta(seconds=60), rank=rank, world_size=2
+    )
     results = {}
     for key, positives in SCENES.items():
         for variant in VARIANTS:
             loss = build(*variant)
+            if rank == 0:  # one more validation batch than the other rank has
+                with torch.no_grad():
+                    loss.eval()(*image_of(scene(seed=1), rank))
+            loss.train()
             found = gradients(loss, image_of(scene(positives=positives), rank))
             results[key, variant] = found, loss.state_dict()
     torch.save(results, os.path.join(folder, f"rank{rank}.pt"))
