@@ -228,8 +228,9 @@ class Town:
         sprite = self.rng.choice(makers)(self.rng)
         heading = self.rng.uniform(0, 2 * math.pi) if heading is None else heading
         corners = self.outline(np.concatenate([points for points, _ in sprite.parts]), x, y, heading)
-        left, top = (corners.min(axis=0) >> _SHIFT).tolist()
-        right, bottom = ((corners.max(axis=0) >> _SHIFT) + 2).tolist()
+        left, top, width, height = cv2.boundingRect(corners)
+        right, bottom = ((left + width) >> _SHIFT) + 2, ((top + height) >> _SHIFT) + 2
+        left, top = left >> _SHIFT, top >> _SHIFT
         height, width = self.owner.shape
         x0, y0, x1, y1 = window = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
         if x0 >= x1 or y0 >= y1:
@@ -243,7 +244,7 @@ class Town:
         area = cv2.countNonZero(silhouette)
         inside = silhouette[y0 - top : y1 - top, x0 - left : x1 - left] > 0
         owner = self.owner[y0:y1, x0:x1]
-        taken = np.count_nonzero(owner[inside] != surface)
+        taken = np.count_nonzero(inside & (owner != surface))
         if taken > (0.35 * area if label == CROWD else 0):
             return False
         if crowd:
@@ -254,7 +255,7 @@ class Town:
             self.labels.append(label)
             self.areas.append(area)
             self.windows.append(window)
-        owner[inside] = crowd or len(self.labels)
+        np.copyto(owner, crowd or len(self.labels), where=inside)
         colours = [colour for _, colour in sprite.parts]
         self.things.append(_Thing(outlines, colours, sprite.height, (x, y), surface))
         return True
@@ -574,29 +575,35 @@ class Town:
         rng = self.rng
         noise = np.random.default_rng(rng.getrandbits(64))
         height, width = self.size
-        canvas = cv2.resize(self.colour, (width, height), interpolation=cv2.INTER_AREA)
-        shadow = cv2.resize(self.shadow, (width, height), interpolation=cv2.INTER_AREA)[..., None]
+        *planes, rough = cv2.split(cv2.resize(self.colour, (width, height), interpolation=cv2.INTER_AREA))
+        shadow = cv2.resize(self.shadow, (width, height), interpolation=cv2.INTER_AREA)
         dark = rng.choice((0.3, 0.42, 0.5, 0.58, 1.0))  # an overcast sky casts no shadows
 
         def normal(*shape: int) -> NDArray[np.float32]:
             levels = np.frombuffer(noise.bytes(math.prod(shape)), np.uint8).reshape(shape)
             return np.asarray(cv2.LUT(levels, _NORMAL), np.float32).reshape(shape)
 
-        def clouds(cell: int, channels: int = 1) -> NDArray[np.float32]:
-            """Smooth noise with patches of `cell` pixels: (H, W, channels)."""
-            grid = normal(height // cell + 2, width // cell + 2, channels)
-            return np.asarray(cv2.resize(grid, (width, height)), np.float32).reshape(height, width, channels)
+        def clouds(cell: int) -> NDArray[np.float32]:  # smooth noise with patches of `cell` pixels: (H, W)
+            grid = normal(height // cell + 2, width // cell + 2)
+            return np.asarray(cv2.resize(grid, (width, height)), np.float32)
 
         grain = 0.1 * (clouds(1) + clouds(3) + clouds(9))
-        texture = 1 + canvas[..., 3:] * np.float32(1 / 255) * (grain + 0.14 * clouds(40, 3))
-        gain = rng.uniform(0.75, 1.15) * np.array([rng.gauss(1, 0.05) for _ in range(3)], np.float32)
-        haze = rng.uniform(0, 0.22)
-        light = (1 + 0.06 * clouds(120)) * (1 - shadow * np.float32((1 - dark) / 255)) * np.float32(1 - haze)
-        image = canvas[..., :3] * texture * (light * gain) + np.float32(190 * haze)
-        sensor = normal(height, width, 3) * np.float32(rng.uniform(1, 7))
-        return np.clip(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.25, 0.75)) + sensor, 0, 255).astype(
-            np.uint8
+        roughness = rough * np.float32(1 / 255)
+        brightness, haze = rng.uniform(0.75, 1.15), rng.uniform(0, 0.22)
+        light = (1 + 0.06 * clouds(120)) * (1 - shadow * np.float32((1 - dark) / 255))
+        image = cv2.merge(
+            [
+                plane
+                * (1 + roughness * (grain + 0.1 * clouds(40)))
+                * light
+                * (tint * brightness * (1 - haze))
+                + 190 * haze
+                for plane, tint in zip(planes, [rng.gauss(1, 0.05) for _ in "rgb"], strict=True)
+            ]
         )
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.25, 0.75))
+        image = image + normal(height, width, 3) * np.float32(rng.uniform(1, 7))
+        return np.clip(image, 0, 255).astype(np.uint8)
 
     def scene(self) -> Scene:
         """What was painted, and what can be seen of each thing."""

@@ -123,14 +123,17 @@ def test_box_of_one_block():
     assert scene.areas[0] == pytest.approx((20 + THIRD) * (10 + THIRD))
     assert scene.visible[0] == 1
     assert bare.shadow.any()
+    assert not bare.shadow[bare.owner == 1].any()
     # What the owners say is what was painted: the block is the only red.
     np.testing.assert_array_equal(bare.colour[..., 0] == 200, bare.owner == 1)
 
 
-def test_heading_turns_towards_y():
+def test_heading_turns_from_x_towards_y():
+    # A square of 2 m whose middle lies 3 m ahead: heading down, it is 15 pixels below the centre (50, 50).
     bare = town()
-    assert bare.place([block()], CAR, 0.0, 0.0, heading=math.pi / 2)
-    np.testing.assert_allclose(bare.scene().boxes, [(45, 40, 55, 60)], atol=THIRD)
+    ahead = Sprite([(rectangle(2.0, 2.0, x=3.0), (200.0, 20.0, 20.0, 0.0))], 0.0)
+    assert bare.place([lambda rng: ahead], CAR, 0.0, 0.0, heading=math.pi / 2)
+    np.testing.assert_allclose(bare.scene().boxes, [(45, 60, 55, 70)], atol=THIRD)
 
 
 def test_visible_share_at_the_edge():
