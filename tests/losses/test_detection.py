@@ -1,23 +1,23 @@
-"""The total loss: terms, masks, empties, precision, ranks, and the command line's two forms."""
+"""The total loss: terms, masks, empties, precision, ranks, names."""
 
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses.classification import ClassificationLoss, FocalLoss
+from losses.classification import ClassificationLoss
 from losses.detection import BoxLossName, ClassificationName, DetectionLoss, named_box_loss
 from losses.distribution import distribution_focal, side_distances
-from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
-from losses.similarity import NWD, ciou
+from losses.regression import BoxLoss, WiseIoUV2Loss, WiseIoUV3Loss
+from losses.similarity import ciou
 from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
 
 BOX_NAMES, CLASS_NAMES = get_args(BoxLossName), get_args(ClassificationName)
@@ -266,20 +266,16 @@ def test_no_dense_target():
 @pytest.mark.parametrize("name", BOX_NAMES)
 def test_no_host_synchronisation(name):
     predictions, assignment, gt_boxes, gt_labels, ignored = scene()
-    cuda = FakePredictions(predictions.logits.cuda(), predictions.distances.cuda())
-    points, strides, bins = cuda.points, cuda.strides, cuda.bins
-
-    @dataclass
-    class Resident(FakePredictions):
-        points, strides, bins = points, strides, bins
-
-    arguments = (
-        Resident(cuda.logits, cuda.distances),
-        FakeAssignment(assignment.point.cuda(), assignment.object.cuda(), assignment.score.cuda()),
-        gt_boxes.cuda(),
-        gt_labels.cuda(),
-        ignored.cuda(),
+    boxes = predictions.decode(torch.arange(2 * GRID * GRID)).detach().cuda().requires_grad_()
+    resident = SimpleNamespace(
+        **{
+            key: getattr(predictions, key).cuda()
+            for key in ("logits", "distances", "points", "strides", "bins")
+        },
+        decode=lambda index: boxes[index],
     )
+    on_gpu = SimpleNamespace(**{key: value.cuda() for key, value in vars(assignment).items()})
+    arguments = resident, on_gpu, gt_boxes.cuda(), gt_labels.cuda(), ignored.cuda()
     losses = [DetectionLoss(name, classification).cuda() for classification in CLASS_NAMES]
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -367,50 +363,7 @@ def test_two_processes_have_the_gradient_of_one(results_by_rank, key, variant):
         torch.testing.assert_close(state, loss.state_dict())  # Wise-IoU's running mean
 
 
-# The command line.
-
-
-class Model:
-    """Stands for the detector's module.
-
-    Args:
-        loss: the total loss.
-    """
-
-    def __init__(self, loss: DetectionLoss) -> None:
-        self.loss = loss
-
-
-def parse(*arguments: str) -> DetectionLoss:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Model, "model")
-    config: Namespace = parser.parse_args([f"--model.loss.{argument}" for argument in arguments])
-    return parser.instantiate(config).model.loss
-
-
-def test_command_line_takes_a_name():
-    assert isinstance(parse().box, HybridLoss)
-    assert isinstance(parse("box=wise_iou_v3").box, WiseIoUV3Loss)
-    assert isinstance(parse("classification=focal").classification, FocalLoss)
-    assert parse("box=ciou", "gain_box=5").gain_box == 5
-
-
-def test_command_line_takes_a_tuned_object():
-    box = parse("box=HybridLoss", "box.gamma=2", "box.calibrated=false").box
-    assert isinstance(box, HybridLoss)
-    assert (box.gamma, box.calibrated) == (2.0, False)
-    box = parse("box=HybridLoss", "box.similarity=NWD", "box.similarity.constant=20").box
-    assert box.similarity == NWD(20)
-    box = parse("box=SimilarityLoss", "box.similarity=NWD", "box.similarity.constant=20").box
-    assert isinstance(box, SimilarityLoss)
-    assert box.similarity == NWD(20)
-    assert parse("classification=FocalLoss", "classification.gamma=1").classification.gamma == 1
-
-
-@pytest.mark.parametrize("wrong", [["box=cious"], ["box=hybrid", "box.gamma=2"], ["classification=ce"]])
-def test_command_line_names_the_choices(wrong):
-    with pytest.raises(Exception, match=r"'bce'" if "classification" in wrong[0] else r"'hybrid_scaled'"):
-        parse(*wrong)
+# Names.
 
 
 @pytest.mark.parametrize("name", BOX_NAMES)
@@ -431,4 +384,3 @@ def test_every_loss_class_is_reachable_by_name():
     assert built == set(BoxLoss.__subclasses__())
     built = {type(DetectionLoss(classification=name).classification) for name in CLASS_NAMES}
     assert built == set(ClassificationLoss.__subclasses__())
-    assert SmoothL1Loss in {type(named_box_loss(name)) for name in BOX_NAMES}
