@@ -120,12 +120,12 @@ def find_errors(results: Results, target: Ints) -> Errors:
         areas, corners = objects.areas[g], objects.corners[g]
         iou = overlaps(found.corners[d], found.areas[d], corners, areas, np.zeros(len(areas), np.bool_))
         same = found.labels[d, None] == objects.labels[g]
-        own, other, taken = iou * same, iou * ~same, iou * (same & used[g])
-        best_own, best_other, best_taken = own.max(axis=1), other.max(axis=1), taken.max(axis=1)
+        own, other = iou * same, iou * ~same
+        best_own, best_other = own.max(axis=1), other.max(axis=1)
         conditions = [
             (best_own >= BACKGROUND_IOU) & (best_own <= IOU),
             best_other >= IOU,
-            best_taken >= IOU,
+            best_own >= IOU,  # a free object it would have found
             iou.max(axis=1) <= BACKGROUND_IOU,
         ]
         names = ("localisation", "classification", "duplicate", "background")
@@ -159,7 +159,8 @@ def error_costs(results: Results, target: Ints, errors: Errors, classes: int) ->
     Returns:
         By range, "all" and those of `SIDE_RANGES`: `AP50` and the cost of each type, in [0, 1]; NaN where
         there is no object. Source: Bolya et al. 2020, section 2.3. Equal to their `tidecv`, except that it
-        counts ignored detections among the errors and leaves a class that is missed whole out of the mean.
+        counts ignored detections among the errors, leaves a class that is missed whole out of the mean and
+        takes its recalls as i / 100, where pycocotools and this function take a linspace.
     """
     order = np.argsort(-results.scores, kind="stable")
     costs = {}
@@ -172,9 +173,7 @@ def error_costs(results: Results, target: Ints, errors: Errors, classes: int) ->
         for i, error in enumerate(ERRORS):
             mended = np.where(errors.kind == i, np.where(errors.redeems, errors.culprit, IGNORED), target)
             missed = errors.missed if error == "missed" else None
-            # Fewer false detections can lower AP where 101 recalls sample another point: no cost, as in TIDE.
-            gain = _mean_ap(results, order, mended, in_range, counts, classes, missed) - base
-            costs[name][error] = gain if np.isnan(gain) else max(gain, 0.0)
+            costs[name][error] = _mean_ap(results, order, mended, in_range, counts, classes, missed) - base
     return costs
 
 

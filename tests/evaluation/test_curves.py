@@ -60,8 +60,12 @@ def test_class_without_objects_has_no_recall():
 def test_calibration():
     # Ten bins. 0.92 and 0.98 (one true of two), 0.4 and 1.0: the last bin includes 1. The gaps are
     # |2/3 - 0.9667| in the last bin (three detections) and |0 - 0.4| in bin 4 (one).
-    found = detections([OBJECTS[0], FALSE, FALSE, OBJECTS[1]], [0.92, 0.98, 0.4, 1.0], [0, 0, 0, 0])
-    result = calibration(*results_of((found, annotations(OBJECTS, [0] * 4))))
+    # The fifth detection lies in an ignored region.
+    region = square(0, 900, 10)
+    boxes = [OBJECTS[0], FALSE, FALSE, OBJECTS[1], region]
+    found = detections(boxes, [0.92, 0.98, 0.4, 1.0, 1.0], [0] * 5)
+    truth = annotations(OBJECTS, [0] * 4, ignore_boxes=[region], ignore_labels=[0])
+    result = calibration(*results_of((found, truth)))
     assert result.count.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 3]
     assert result.precision[[4, 9]].tolist() == pytest.approx([0, 2 / 3])
     assert result.score[[4, 9]].tolist() == pytest.approx([0.4, 2.9 / 3])
@@ -84,7 +88,7 @@ def test_mean_iou_by_class():
 
 def test_crowding_counts_neighbours_within_three_sides():
     # 10 px objects in a row: centres 30 px apart are neighbours, 31 px are not. The 40 px object at x 200
-    # sees 120 px far; its neighbour of 10 px at x 150 (centres 65 px apart) does not see it. Images are apart.
+    # sees 120 px far; its neighbour of 10 px at x 150 (centres 65 px apart) does not see it.
     row = [square(0, 0, 10), square(30, 0, 10), square(61, 0, 10)]
     first = annotations(row, [0, 1, 0])
     second = annotations([square(200, 0, 40), square(150, 15, 10)], [0, 0])

@@ -105,6 +105,16 @@ def test_ignored_detections_are_no_errors():
     assert find_objects(results, 2, max_detections=0).tolist() == [IGNORED, IGNORED]
 
 
+def test_culprits_are_indices_over_all_images():
+    # In the second image, objects 1 and 2: one localised, the other classified wrongly.
+    found = detections([shifted(4), square(300, 300, 10)], [0.9, 0.8], [0, 1])
+    second = (found, annotations([A, square(300, 300, 10)], [0, 0]))
+    _, _, errors = analyse((detections(), annotations([A], [0])), second)
+    assert kinds(errors) == ["localisation", "classification"]
+    assert errors.culprit.tolist() == [1, 2]
+    assert errors.missed.tolist() == [True, False, False]
+
+
 def test_the_best_detection_redeems_an_object():
     # Three errors about one object, of two types: only the best one would be true when mended.
     found = detections([shifted(5), A, shifted(4)], [0.7, 0.8, 0.6], [0, 1, 0])
