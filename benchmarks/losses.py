@@ -28,7 +28,7 @@ Step = Callable[[], None]
 
 
 def box_steps(positives: int, device: str) -> dict[str, Step]:
-    """A step of every box loss and of a peer on targets of 4 to 64 px whose predictions are off by a tenth."""
+    """A step of every box loss, and of a peer, on targets of 4 to 64 px with predictions a tenth off."""
     side = 4 * 16 ** torch.rand(positives, 2, device=device)
     corner = torch.rand(positives, 2, device=device) * 1000
     target = torch.cat((corner, corner + side), -1)

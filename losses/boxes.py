@@ -7,6 +7,9 @@ Boxes are (..., 4) tensors in xyxy order, in pixels; two of them broadcast again
 import torch
 from torch import Tensor
 
+# Corners come from chunk, x and y from unbind, products from *: their backwards are one kernel each, where
+# slices fill a tensor of zeros for every use and prod() synchronises with the host.
+
 
 def centre(boxes: Tensor) -> Tensor:
     """Centres of boxes.
@@ -17,7 +20,8 @@ def centre(boxes: Tensor) -> Tensor:
     Returns:
         (..., 2) x and y.
     """
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
+    lower, upper = boxes.chunk(2, -1)
+    return (lower + upper) / 2
 
 
 def size(boxes: Tensor, floor: float = 0.0) -> Tensor:
@@ -30,7 +34,8 @@ def size(boxes: Tensor, floor: float = 0.0) -> Tensor:
     Returns:
         (..., 2) width and height, at least `floor`.
     """
-    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=floor)
+    lower, upper = boxes.chunk(2, -1)
+    return (upper - lower).clamp(min=floor)
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -46,42 +51,33 @@ def area(boxes: Tensor) -> Tensor:
     return width * height
 
 
-def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Areas that pairs of boxes share.
+def intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas that pairs of boxes share and that they cover together.
 
     Args:
         a: (..., 4) xyxy.
         b: (..., 4) xyxy, broadcasting against `a`.
 
     Returns:
-        (...,) area, 0 where they are disjoint or one is empty.
+        (...,) intersection, 0 where they are disjoint or one is empty, and (...,) union.
     """
-    lower, upper = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    width, height = (upper - lower).clamp(min=0).unbind(-1)
-    return width * height  # not prod(): its backward synchronises with the host
+    (a_lower, a_upper), (b_lower, b_upper) = a.chunk(2, -1), b.chunk(2, -1)
+    common = torch.minimum(a_upper, b_upper) - torch.maximum(a_lower, b_lower)
+    width, height = common.clamp(min=0).unbind(-1)
+    intersection = width * height
+    return intersection, area(a) + area(b) - intersection
 
 
-def union(a: Tensor, b: Tensor) -> Tensor:
-    """Areas that pairs of boxes cover together.
+def enclosing_size(a: Tensor, b: Tensor, floor: float = 0.0) -> Tensor:
+    """Widths and heights of the smallest boxes that hold both of each pair.
 
     Args:
         a: (..., 4) xyxy.
         b: (..., 4) xyxy, broadcasting against `a`.
+        floor: least width and height.
 
     Returns:
-        (...,) area.
+        (..., 2) width and height, at least `floor`.
     """
-    return area(a) + area(b) - intersection(a, b)
-
-
-def enclosing(a: Tensor, b: Tensor) -> Tensor:
-    """Smallest boxes that hold both of each pair.
-
-    Args:
-        a: (..., 4) xyxy.
-        b: (..., 4) xyxy, broadcasting against `a`.
-
-    Returns:
-        (..., 4) xyxy.
-    """
-    return torch.cat((torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])), -1)
+    (a_lower, a_upper), (b_lower, b_upper) = a.chunk(2, -1), b.chunk(2, -1)
+    return (torch.maximum(a_upper, b_upper) - torch.minimum(a_lower, b_lower)).clamp(min=floor)

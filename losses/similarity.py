@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.boxes import area, centre, enclosing, intersection, size
+from losses.boxes import area, centre, enclosing_size, intersection_and_union, size
 
 EPS = 1e-7
 """Least area (pixels squared) and side (pixels) that anything is divided by."""
@@ -46,8 +46,8 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Yu et al. 2016, UnitBox (there as -ln IoU).
     """
-    inter = intersection(a, b)
-    return inter / (area(a) + area(b) - inter).clamp(min=EPS)
+    intersection, union = intersection_and_union(a, b)
+    return intersection / union.clamp(min=EPS)
 
 
 def dice(a: Tensor, b: Tensor) -> Tensor:
@@ -144,10 +144,10 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Rezatofighi et al. 2019, algorithm 1.
     """
-    inter = intersection(a, b)
-    total = area(a) + area(b) - inter
-    hull = area(enclosing(a, b)).clamp(min=EPS)
-    return inter / total.clamp(min=EPS) - (hull - total) / hull
+    intersection, union = intersection_and_union(a, b)
+    width, height = enclosing_size(a, b).unbind(-1)
+    hull = (width * height).clamp(min=EPS)
+    return intersection / union.clamp(min=EPS) - (hull - union) / hull
 
 
 def diou(a: Tensor, b: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ def eiou(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Zhang et al. 2022, Focal and Efficient IOU Loss.
     """
-    growth = (size(a) - size(b)) / size(enclosing(a, b), EPS)
+    growth = (size(a) - size(b)) / enclosing_size(a, b, EPS)
     return diou(a, b) - growth.square().sum(-1)
 
 
@@ -226,9 +226,10 @@ def siou(a: Tensor, b: Tensor, theta: float = 4.0) -> Tensor:
 
     Source: Gevorgyan 2022, SIoU Loss.
     """
-    dx, dy = (centre(a) - centre(b)).unbind(-1)
+    shift = centre(a) - centre(b)
+    dx, dy = shift.unbind(-1)
     angle = 2 * (dx * dy).abs() / (dx.square() + dy.square()).clamp(min=ROOT_EPS)
-    rho = ((centre(a) - centre(b)) / size(enclosing(a, b), EPS)).square()
+    rho = (shift / enclosing_size(a, b, EPS)).square()
     distance = -torch.expm1((angle - 2)[..., None] * rho).sum(-1)
     return iou(a, b) - (distance + _shape_cost(a, b, torch.ones_like(rho), theta)) / 2
 
@@ -274,7 +275,7 @@ def shape_iou(a: Tensor, b: Tensor, scale: float = 0.0) -> Tensor:
     """
     powers = size(b, EPS) ** scale
     crossed = 2 * powers.flip(-1) / powers.sum(-1, keepdim=True)  # (hh, ww), for x and for y
-    diagonal = size(enclosing(a, b)).square().sum(-1).clamp(min=EPS)
+    diagonal = enclosing_size(a, b).square().sum(-1).clamp(min=EPS)
     distance = (crossed * (centre(a) - centre(b)).square()).sum(-1) / diagonal
     return iou(a, b) - distance - _shape_cost(a, b, crossed, 4.0) / 2
 
@@ -294,7 +295,7 @@ def wise_iou(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Tong et al. 2023, Wise-IoU.
     """
-    diagonal = size(enclosing(a, b)).square().sum(-1).clamp(min=EPS).detach()
+    diagonal = enclosing_size(a, b).square().sum(-1).clamp(min=EPS).detach()
     distance = (centre(a) - centre(b)).square().sum(-1) / diagonal
     # Above 1 only for empty boxes, whose centre may lie outside the enclosing box.
     return 1 - torch.exp(distance.clamp(max=1)) * (1 - iou(a, b))
@@ -458,7 +459,7 @@ def ciou_nwd(a: Tensor, b: Tensor, ratio: float = 0.5, constant: float = 12.8) -
 
 def _centre_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of the centres over the squared diagonal of the enclosing box: (...,)."""
-    diagonal = size(enclosing(a, b)).square().sum(-1).clamp(min=EPS)
+    diagonal = enclosing_size(a, b).square().sum(-1).clamp(min=EPS)
     return (centre(a) - centre(b)).square().sum(-1) / diagonal
 
 

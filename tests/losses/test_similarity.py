@@ -11,7 +11,7 @@ import torch
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from losses import similarity
-from losses.boxes import enclosing, size
+from losses.boxes import enclosing_size, size
 from losses.similarity import Similarity, SimilarityName, resolve
 
 NAMES = get_args(SimilarityName)
@@ -218,7 +218,7 @@ def _frozen_piou2(p, t):
 
 
 def _frozen_wise_iou(p, t):
-    diagonal = size(enclosing(p, t)).square().sum(-1).detach()
+    diagonal = enclosing_size(p, t).square().sum(-1).detach()
 
     def value(q):
         distance = ((q - t)[:, :2] + (q - t)[:, 2:]).square().sum(-1) / 4
