@@ -60,22 +60,12 @@ GROUND, ROOF, CROWN = 0, -1, -2  # owners of what shows no thing
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)], np.float32)
 """Quantiles that turn random bytes into normal noise, at a tenth of the time that a generator takes."""
 
-GRASS: Palette = (
-    (98, 120, 62),
-    (84, 108, 60),
-    (130, 130, 82),
-    (150, 132, 92),
-    (114, 112, 84),
-    (206, 210, 214),
-)
+GRASS: Palette = (  # by season, as LEAVES are: two summers, late summer, autumn, winter, snow
+    (98, 120, 62), (84, 108, 60), (130, 130, 82), (150, 132, 92), (114, 112, 84), (206, 210, 214),
+)  # fmt: skip
 CROPS: Palette = (
-    (150, 134, 80),
-    (112, 92, 66),
-    (176, 156, 96),
-    (92, 118, 58),
-    (120, 130, 70),
-    (138, 112, 84),
-)
+    (150, 134, 80), (112, 92, 66), (176, 156, 96), (92, 118, 58), (120, 130, 70), (138, 112, 84),
+)  # fmt: skip
 PAVING: Palette = ((166, 160, 150), (150, 140, 128), (178, 168, 152), (138, 138, 140), (160, 128, 108))
 FLAT_ROOFS: Palette = ((142, 142, 142), (168, 166, 160), (112, 114, 118), (96, 92, 88), (186, 184, 180))
 
@@ -248,9 +238,9 @@ class Town:
         if taken > (0.35 * area if label == CROWD else 0):
             return False
         if crowd:
-            (a, b, c, d), k = self.windows[crowd - 1], crowd - 1
-            self.windows[k] = (min(a, x0), min(b, y0), max(c, x1), max(d, y1))
-            self.areas[k] += area
+            left, top, right, bottom = self.windows[crowd - 1]
+            self.windows[crowd - 1] = (min(left, x0), min(top, y0), max(right, x1), max(bottom, y1))
+            self.areas[crowd - 1] += area
         else:
             self.labels.append(label)
             self.areas.append(area)
@@ -339,7 +329,7 @@ class Town:
         for side in (-1, 1):
             forward = heading if side > 0 else heading + math.pi
             for t in self._steps(gap + 5):
-                vehicle = (TRUCKS, TRUCK) if rng.random() < 0.15 else (CARS, CAR)
+                vehicle = (TRUCKS, TRUCK) if rng.random() < 0.25 else (CARS, CAR)
                 lane = side * half * (0.36 if parking else 0.48)
                 self.place(*vehicle, *at(t + rng.uniform(-3, 3), lane), forward + rng.gauss(0, 0.03))
             for t in self._steps(6.2):

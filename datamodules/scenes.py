@@ -26,7 +26,7 @@ from datamodules.scene_drawing import CROWD, LOOK_ALIKE, PERSON, Scene, draw_sce
 from datamodules.transforms import Augment
 
 CLASS_NAMES = ("person", "car", "truck")
-VERSION = 1
+VERSION = 2
 """Of the drawings; part of the cache folder's name. Raise it with every change to a pixel or a box."""
 MIN_VISIBLE = 0.25
 """An object of which less than this share can be seen is ignored (`iscrowd`)."""

@@ -2,11 +2,13 @@ import json
 import math
 import multiprocessing as mp
 import re
+from pathlib import Path
 from random import Random
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from faster_coco_eval import COCO, COCOeval_faster
 
 from datamodules import scenes
@@ -25,6 +27,7 @@ from datamodules.scene_drawing import (
 from datamodules.scene_sprites import Sprite, rectangle
 from datamodules.scenes import ScenesDataModule, annotate, write_scenes
 
+QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 THIRD = 1 / SUPERSAMPLING  # canvas pixels are the grain of boxes
 
 
@@ -422,8 +425,10 @@ def maps_of(folder, data):
     return [stand_out(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)) for path in paths]
 
 
-def test_colour_threshold_and_components_score_below_15_percent(tmp_path):
-    module = ScenesDataModule(root=tmp_path)
+def test_colour_and_components_score_below_15_percent_on_the_quick_starts_scenes(tmp_path):
+    recipe = yaml.safe_load(QUICKSTART.read_text())["data"]["init_args"]
+    scene_options = {key: recipe[key] for key in ("val_count", "scene_size", "scene_seed") if key in recipe}
+    module = ScenesDataModule(root=tmp_path, **scene_options)
     train, val = tmp_path / "train", module.folders["val"]
     write_scenes(train, 24, module.scene_size, module.scene_seed)
     write_scenes(val, module.counts["val"], module.scene_size, module.scene_seed, "val")
