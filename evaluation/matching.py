@@ -115,22 +115,24 @@ def turns(found: Boxes, scores: Reals) -> Ints:
     return turn
 
 
-def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals) -> Ints:
+def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals, crowd: Bools | None = None) -> Ints:
     """Match greedily: each detection in its turn takes the free object that it overlaps most.
 
-    Equal overlaps go to the later object. An ignored object is taken only if no other is to be had, and any
-    number of times. Detections of one turn belong to different images or classes and so cannot compete: the
-    loop runs over turns, not over images, classes or detections.
+    Equal overlaps go to the later object. An ignored object is taken only if no other is to be had; a crowd
+    any number of times. Detections of one turn belong to different images or classes and so cannot compete:
+    the loop runs over turns, not over images, classes or detections.
 
     Args:
         pairs: candidates.
         turn: (D,) see `turns`.
         ignored: (G,) whether an object is ignored.
         thresholds: (T,) least overlap of a match.
+        crowd: (G,) whether an object may be found repeatedly; if not given, those that are ignored.
 
     Returns:
         (D, T) int64 index of the object, -1 for none. Source: pycocotools' `evaluateImg`, Dollar's `bbGt`.
     """
+    crowd = ignored if crowd is None else crowd
     matched = np.full((len(turn), len(thresholds)), -1, dtype=np.int64)
     taken = np.zeros((len(ignored), len(thresholds)), dtype=np.bool_)
     keys = (pairs.target, pairs.overlap, ~ignored[pairs.target], pairs.detection, turn[pairs.detection])
@@ -148,5 +150,5 @@ def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals) -> Ints:
         who, at = (best >= 0).nonzero()
         chosen = target[best[who, at]]
         matched[detection[starts[a:b]][who], at] = chosen
-        taken[chosen, at] = ~ignored[chosen]
+        taken[chosen, at] = ~crowd[chosen]
     return matched
