@@ -27,6 +27,10 @@ from datamodules.batch import ANY_CLASS, ImageInfo
 from datamodules.transforms import Augment
 
 
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a row raises when an entry is missing or of the wrong kind."""
+
+
 class CocoDataModule(DetectionDataModule):
     """A data set in COCO's format.
 
@@ -131,7 +135,7 @@ def read_coco(
             label = labels.get(category)
             if label is not None:
                 objects[entry["image_id"]].add((x, y, w, h), label, area, ignore=bool(entry.get("iscrowd")))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             _malformed(annotations, "annotations", row, error)
         if label is None:
             raise DataError(
@@ -181,8 +185,11 @@ def _categories(path: Path, data: dict[str, Any], ignored: Sequence[str]) -> dic
     categories: dict[int, str] = {}
     for row, entry in enumerate(_list(path, data, "categories")):
         try:
-            categories[int(entry["id"])] = str(entry["name"])
-        except (KeyError, TypeError, ValueError) as error:
+            id_ = int(entry["id"])
+            if id_ in categories:
+                raise ValueError(f"category id {id_} occurs twice")
+            categories[id_] = str(entry["name"])
+        except MALFORMED as error:
             _malformed(path, "categories", row, error)
     if unknown := [name for name in ignored if name not in categories.values()]:
         raise DataError(
@@ -209,7 +216,7 @@ def _infos(path: Path, data: dict[str, Any]) -> dict[int, ImageInfo]:
                 raise ValueError(f"height and width are {info.size}")
             if info.image_id in infos:
                 raise ValueError(f"image id {info.image_id} occurs twice")
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             _malformed(path, "images", row, error)
         infos[info.image_id] = info
     if not infos:

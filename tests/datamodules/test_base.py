@@ -178,6 +178,20 @@ def test_boxes_beyond_the_image_are_clipped_in_samples_but_not_in_annotations(co
     assert batch.annotations[0].boxes.tolist() == [[-5, -5, 10, 10]]
 
 
+def test_visible_share_counts_from_the_edge_of_the_image(coco_folder):
+    # Nine tenths of the box lie outside the image. What the image shows of it is shown whole, so it stays an
+    # object, although less than min_visibility of the annotated box is left.
+    coco_folder.data["annotations"] = []
+    coco_folder.annotate(1, 3, [-90, 0, 100, 20])
+    coco_folder.save()
+    augment = Augment(flip=0, scale=(1, 1), translate=0, mosaic=0, min_visibility=0.2)
+    module = coco_folder.module(image_size=(48, 64), augment=augment)
+    module.setup("fit")
+    sample = module.train_dataloader().dataset[0, 0]
+    np.testing.assert_allclose(sample.boxes, [[0, 0, 10, 20]], atol=1e-3)
+    assert len(sample.ignore_boxes) == 0
+
+
 def test_testing_uses_the_validation_split_where_there_is_no_other(coco_folder):
     module = coco_folder.module()
     module.setup("test")
@@ -209,6 +223,14 @@ def test_ranks_share_out_validation_without_padding_and_training_evenly(coco_fol
     assert evaluated == [[1, 5], [2, 6], [3], [4]]
     assert train_lengths == {1}  # 6 images, 4 ranks
     assert module.allow_zero_length_dataloader_with_multiple_devices
+
+
+def test_mosaic_closes_before_the_trainer_ends(coco_folder):
+    module = coco_folder.module(augment=Augment(close_mosaic=2))
+    module.setup("fit")
+    assert module.train_dataloader().dataset.mosaic_epochs is None  # without a trainer nothing is known
+    module.trainer = FakeTrainer(0)
+    assert module.train_dataloader().dataset.mosaic_epochs == 3  # of five epochs
 
 
 # --------------------------------------------------------------------------------------------- mistakes

@@ -123,6 +123,8 @@ MISTAKES = [
     (lambda data: data["annotations"].insert(3, "row"), r"annotations\[3\] is malformed"),
     (drop("categories", 1, "name"), r"categories\[1\] is malformed"),
     (set_("categories", 0, name="car"), "categories of the same name"),
+    (set_("categories", 0, id=3), r"categories\[1\] is malformed \(category id 3 occurs twice\)"),
+    (set_("images", 2, height=float("inf")), r"images\[2\] is malformed"),
 ]
 
 

@@ -15,6 +15,10 @@ def test_an_epoch_shows_each_image_at_most_once_in_whole_batches():
     assert {epoch for epoch, _ in first} == {0}
 
 
+def test_keys_carry_their_epoch():
+    assert {epoch for epoch, _ in keys(23, 5, seed=0, epoch=3)} == {3}
+
+
 def test_images_left_out_change_with_the_epoch():
     shown = set()
     for epoch in range(10):
