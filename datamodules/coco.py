@@ -26,7 +26,6 @@ from datamodules.base import (
 from datamodules.batch import ANY_CLASS, ImageInfo
 from datamodules.transforms import Augment
 
-
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a row raises when an entry is missing or of the wrong kind."""
 
