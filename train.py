@@ -3,9 +3,9 @@
 from detector.cli import DetectionCLI, user_errors
 
 
-def main() -> None:
-    """Fit, then score the best checkpoint's weights."""
-    cli = DetectionCLI()
+def main(args: list[str] | None = None) -> None:
+    """Build model, data and trainer, and fit; args are the command line's."""
+    cli = DetectionCLI(args)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path)
 
 

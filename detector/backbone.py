@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 
@@ -33,23 +35,24 @@ class Backbone(nn.Module):
         if not timm.is_model(name):
             close = timm.list_models(f"*{name.split('_')[0]}*")[:8]
             raise ValueError(f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}")
-        levels = self._levels(name, strides)
-        overlay = {"file": str(pretrained)} if isinstance(pretrained, Path) else None
-        if isinstance(pretrained, Path) and not pretrained.is_file():
-            raise ValueError(f"no weights at {pretrained}: give the file of {name}'s ImageNet weights")
+        levels, options = _levels(name, strides)
+        if isinstance(pretrained, Path):
+            if not pretrained.is_file():
+                raise ValueError(f"no weights at {pretrained}: give the file of {name}'s ImageNet weights")
+            options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
         try:
             self.features = timm.create_model(
                 name,
                 pretrained=bool(pretrained),
-                pretrained_cfg_overlay=overlay,
                 features_only=True,
                 out_indices=levels,
                 in_chans=in_channels,
+                **options,
             )
         except OSError as error:
             raise ValueError(
-                f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Connect to the "
-                "internet once, or give a local file with --model.network.pretrained=FILE, or train from "
+                f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). Connect to "
+                "the internet once, or give a local file with --model.network.pretrained=FILE, or train from "
                 "scratch with --model.network.pretrained=false"
             ) from error
         except RuntimeError as error:
@@ -59,24 +62,29 @@ class Backbone(nn.Module):
         self.std = _per_channel(config.std if config else (0.229, 0.224, 0.225), in_channels)
         self.channels: list[int] = self.features.feature_info.channels()
 
-    @staticmethod
-    def _levels(name: str, strides: Sequence[int]) -> list[int]:
-        try:
-            reductions = timm.create_model(name, features_only=True).feature_info.reduction()
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(f"timm backbone {name!r} has no feature pyramid: choose another") from error
-        missing = [stride for stride in strides if stride not in reductions]
-        if missing:
-            raise ValueError(
-                f"backbone {name!r} has no features at stride {missing}, only at {reductions}: "
-                "choose --model.network.strides among these"
-            )
-        return [reductions.index(stride) for stride in strides]
-
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) normalised images to one (B, channels, H/stride, W/stride) map a stride."""
         maps: list[Tensor] = self.features(images)
         return maps
+
+
+def _levels(name: str, strides: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
+    """Indices of the strides among the model's feature maps, and how to ask timm for them."""
+    with torch.device("meta"):  # a look at the structure, no weights
+        try:
+            reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f"timm backbone {name!r} has no feature pyramid: choose another") from error
+        # Only this way of asking cuts off the layers beyond the last map in every family of models: unused
+        # parameters would stop distributed training, and cost time everywhere.
+        cuts = hasattr(timm.create_model(name), "forward_intermediates")
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise ValueError(
+            f"backbone {name!r} has no features at stride {missing}, only at {reductions}: "
+            "choose --model.network.strides among these"
+        )
+    return [reductions.index(stride) for stride in strides], {"feature_cls": "getter"} if cuts else {}
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

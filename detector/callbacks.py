@@ -1,8 +1,5 @@
 """Habits of a training run: averaged weights, pictures, the run's summary."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -65,7 +62,7 @@ class PredictionImages(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
+        outputs: list[Detections],
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -73,9 +70,8 @@ class PredictionImages(Callback):
         """Draw until enough images are drawn."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        assert isinstance(pl_module, Detector)
         for i, detections in enumerate(outputs[: self.count - self.drawn]):
-            picture = draw(batch, i, detections, pl_module.class_names, self.min_score)
+            picture = draw(batch, i, detections, self.min_score)
             trainer.logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
             self.drawn += 1
 
@@ -89,22 +85,19 @@ class NetworkSummary(Callback):
         height, width = trainer.datamodule.image_size  # type: ignore[attr-defined]  # set by fit(datamodule=...)
         parameters, macs = pl_module.network.count((height, width))
         rank_zero_info(
-            f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} pixels"
+            f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} px"
         )
         if trainer.logger:
             trainer.logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
 
 
-def draw(
-    batch: Batch, index: int, detections: Detections, class_names: Sequence[str], min_score: float
-) -> Tensor:
+def draw(batch: Batch, index: int, detections: Detections, min_score: float) -> Tensor:
     """Draw one image of an evaluation batch twice: annotations left, detections right.
 
     Args:
         batch: the batch, images float in [0, 1].
         index: which of its images.
         detections: its detections, pixels of the original image.
-        class_names: name of each class.
         min_score: detections below are left out.
 
     Returns:
@@ -119,9 +112,7 @@ def draw(
     return torch.cat((left, right), dim=-1)
 
 
-def draw_boxes(
-    image: Tensor, boxes: Tensor, labels: Tensor | None, info: ImageInfo
-) -> Tensor:
+def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor | None, info: ImageInfo) -> Tensor:
     """Draw boxes of the original image on the input image: (3, H, W) uint8; labels None draws them grey."""
     if not len(boxes):
         return image

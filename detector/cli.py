@@ -3,23 +3,26 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
 import datamodules.scenes
-import datamodules.visdrone
-
+import datamodules.visdrone  # noqa: F401
 import detector.callbacks  # noqa: F401
 from detector.module import Detector
+
+# Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
+warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 
@@ -27,7 +30,7 @@ DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 class Parser(LightningArgumentParser):
     """Reports a wrong option in one message, not after hundreds of lines of usage."""
 
-    def print_usage(self, *args: Any, **kwargs: Any) -> None:
+    def print_usage(self, file: TextIO | None = None) -> None:
         """Print nothing; --help prints it all."""
 
 
@@ -48,14 +51,15 @@ class DetectionCLI(LightningCLI):
 
     Args:
         args: command line arguments; None for those of the process.
+        keep_config: write the configuration to the run folder and the checkpoints.
     """
 
-    def __init__(self, args: list[str] | None = None) -> None:
+    def __init__(self, args: list[str] | None = None, keep_config: bool = True) -> None:
         super().__init__(
             Detector,
             LightningDataModule,
             subclass_mode_data=True,
-            save_config_callback=KeepConfig,
+            save_config_callback=KeepConfig if keep_config else None,
             run=False,
             args=args,
             parser_class=Parser,
@@ -77,7 +81,9 @@ class DetectionCLI(LightningCLI):
         """
         names = json.dumps(checkpoint["class_names"])
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
-        cli = cls(["--config", checkpoint["config"], *quiet, f"--data.class_names={names}", *overrides])
+        cli = cls(
+            ["--config", checkpoint["config"], *quiet, f"--data.class_names={names}", *overrides], False
+        )
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -94,9 +100,18 @@ class DetectionCLI(LightningCLI):
         )
         parser.link_arguments("data.image_size", "model.network.image_size", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments given, whatever the process was called with."""
+        self.config = parser.parse_args(args)
+
     def before_instantiate_classes(self) -> None:
-        """Name the run folder after the recipe, unless the logger has a name."""
+        """Name the run folder after the recipe, unless it has a name; without a logger log no rates."""
         logger = self.config.trainer.logger
+        if logger is False:
+            callbacks = self.config.trainer.callbacks or []
+            self.config.trainer.callbacks = [
+                c for c in callbacks if "LearningRateMonitor" not in c.class_path
+            ]
         recipes = self.config.config
         if recipes and logger and logger.init_args.name == "lightning_logs":
             logger.init_args.name = Path(str(recipes[-1])).stem
@@ -122,7 +137,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Report what a user can mend as one message and exit code 2; PINPOINT_TRACEBACK=1 shows where it arose."""
+    """Report what a user can mend in one message, exit code 2; PINPOINT_TRACEBACK=1 shows where it arose."""
     try:
         yield
     except (ValueError, OSError, MisconfigurationException) as error:

@@ -64,6 +64,7 @@ class Detector(LightningModule):
         self.final_lr = final_lr
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
+        self.total_steps = 1
 
     def forward(self, images: Tensor) -> Predictions:
         """(B, 3, H, W) float images in [0, 1] to predictions in pixels of these images."""
@@ -82,11 +83,15 @@ class Detector(LightningModule):
         """Log by object size how many objects no point learned, and how well the others are learned."""
         if not self.assigned:
             return
-        sums = {name: self.trainer.strategy.reduce(value, reduce_op="sum") for name, value in self.assigned.items()}
+        sums = {
+            name: self.trainer.strategy.reduce(value, reduce_op="sum")
+            for name, value in self.assigned.items()
+        }
         for i, size in enumerate(SIZE_BINS):
             objects = sums["objects"][i]
-            self.log(f"assigner/unassigned_{size}", sums["unassigned"][i] / objects)
-            self.log(f"assigner/target_score_{size}", sums["score"][i] / objects)
+            if objects > 0:
+                self.log(f"assigner/unassigned_{size}", sums["unassigned"][i] / objects)
+                self.log(f"assigner/target_score_{size}", sums["score"][i] / objects)
         self.assigned = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
@@ -138,7 +143,8 @@ class Detector(LightningModule):
     def _score(self, predictions: Predictions, batch: Batch) -> list[Detections]:
         found = self.postprocess(predictions.logits, predictions.boxes())
         original = [
-            replace(one, boxes=info.to_original(one.boxes)) for one, info in zip(found, batch.infos, strict=True)
+            replace(one, boxes=info.to_original(one.boxes))
+            for one, info in zip(found, batch.infos, strict=True)
         ]
         for one, info, annotations in zip(original, batch.infos, batch.annotations, strict=True):
             self.scores.update(info.image_id, one, annotations)
@@ -151,16 +157,26 @@ class Detector(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
         optimizer = self.optimizer(self._parameter_groups())
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(self.warmup * steps))
-
-        def factor(step: int) -> float:
-            progress = min(1.0, step / max(1, steps))
-            cosine = (1 + math.cos(math.pi * progress)) / 2
-            return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Learn how many steps there will be, and set the learning rate accordingly.
+
+        Not in `configure_optimizers`: asking there makes Lightning create the training loader before it knows
+        at which batch a resumed run goes on.
+        """
+        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+        for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["lr"] = base * self._lr_factor(schedule.last_epoch)
+
+    def _lr_factor(self, step: int) -> float:
+        """Learning rate at a step, relative to the highest."""
+        warmup = max(1, round(self.warmup * self.total_steps))
+        cosine = (1 + math.cos(math.pi * min(1.0, step / self.total_steps))) / 2
+        return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone and the rest, each with decay on matrices and kernels only."""
@@ -194,8 +210,8 @@ class Detector(LightningModule):
         trained = checkpoint.get("class_names")
         if trained != self.class_names:
             raise ValueError(
-                f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of the "
-                "same classes, or start a new training"
+                f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of "
+                "the same classes, or start a new training"
             )
 
 

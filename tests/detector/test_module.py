@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
+from detector.assigner import TaskAlignedAssigner
+from detector.callbacks import EMA, draw
+from detector.module import Detector
+from detector.network import Network
+from detector.postprocess import Detections, Postprocess
+from losses.detection import DetectionLoss
+
+np = pytest.importorskip("numpy")
+
+
+def detector(**options: object) -> Detector:
+    network = Network(2, (64, 64), "mobilenetv4_conv_small_050", strides=(8, 16), channels=16)
+    return Detector(
+        ["a", "b"], network, DetectionLoss("ciou"), TaskAlignedAssigner(), Postprocess(), **options
+    )
+
+
+def batch(boxes: list[list[float]], labels: list[int], ignore: list[list[float]] = ()) -> Batch:
+    """One 64 x 64 px noise image."""
+    annotations = Annotations(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.ones(len(boxes), np.float32),
+        np.array(ignore, np.float32).reshape(-1, 4),
+        np.full(len(ignore), ANY_CLASS),
+    )
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    sample = Sample(
+        image,
+        annotations.boxes,
+        annotations.labels,
+        annotations.ignore_boxes,
+        ImageInfo(1, "1.png", (64, 64)),
+        annotations,
+    )
+    result = collate([sample])
+    result.images = result.images.float() / 255
+    return result
+
+
+def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate() -> None:
+    model = detector(backbone_lr=0.1)
+    groups = {group["name"]: group for group in model.optimizer(model._parameter_groups()).param_groups}
+    assert groups["backbone"]["lr"] == pytest.approx(0.1 * groups["head"]["lr"])
+    assert groups["neck"]["lr"] == groups["head"]["lr"]
+    decayed = {id(p) for group in groups.values() if group["weight_decay"] for p in group["params"]}
+    norms = [p for m in model.network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+    biases = [p for name, p in model.network.named_parameters() if name.endswith("bias")]
+    kernels = [m.weight for m in model.network.modules() if isinstance(m, nn.Conv2d)]
+    assert not decayed & {id(p) for p in norms + biases}
+    assert {id(p) for p in kernels} == decayed
+    assert sum(len(group["params"]) for group in groups.values()) == len(list(model.network.parameters()))
+
+
+def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
+    model = detector(warmup=0.1, final_lr=0.1)
+    model.total_steps = 100
+    factor = [model._lr_factor(step) for step in range(101)]
+    cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 100)) / 2 for step in range(101)]
+    assert factor[0] == pytest.approx(0.1 * cosine[0])  # the first of ten steps of warm-up
+    assert factor[10:] == pytest.approx(cosine[10:])
+    assert factor[50] == pytest.approx(0.55)  # half-way between 1 and 0.1
+    assert factor[100] == pytest.approx(0.1)
+
+
+def test_ignored_regions_reach_the_loss() -> None:
+    model = detector().eval()
+    clear, masked = batch([], []), batch([], [], ignore=[[0, 0, 64, 64]])
+    with torch.no_grad():
+        predictions = model(clear.images)
+        all_points = model._losses(predictions, clear)[0]["loss"]
+        none_left = model._losses(predictions, masked)[0]["loss"]
+    assert all_points > 0
+    assert none_left == 0  # the region covers every point, and there is no object
+
+
+def test_an_empty_batch_trains() -> None:
+    model = detector()
+    terms, assignment = model._losses(model(batch([], []).images), batch([], []))
+    terms["loss"].backward()
+    assert len(assignment.point) == 0
+    assert all(torch.isfinite(p.grad).all() for p in model.network.parameters())
+
+
+def test_detections_are_scored_in_original_pixels() -> None:
+    # A 128 x 256 px original was scaled by 1/4 to 32 x 64 px and padded by 16 px above.
+    model = detector().eval()
+    one = batch([], [])
+    info = ImageInfo(7, "7.png", (128, 256), scale=(0.25, 0.25), padding=(0.0, 16.0))
+    boxes = torch.tensor([[8.0, 20.0, 16.0, 24.0]])
+    assert info.to_original(boxes).tolist() == [[32, 16, 64, 32]]
+    one.infos = [info]
+    with torch.no_grad():
+        predictions = model(one.images)
+        inside = model.postprocess(predictions.logits, predictions.boxes())[0]
+        (scored,) = model._score(predictions, one)
+    torch.testing.assert_close(scored.boxes, info.to_original(inside.boxes))
+    assert scored.boxes[:, 2].max() <= 256
+    assert scored.boxes[:, 3].max() <= 128
+
+
+@pytest.mark.parametrize(("steps", "window"), [(100, 0.05), (3000, 0.05), (100, 0.5)])
+def test_the_average_reaches_back_over_a_share_of_the_steps(steps: int, window: float) -> None:
+    # Averaging the step numbers themselves tells the mean age of what is averaged: for a window that
+    # grows as w * t, it is close to w * t / (1 + w).
+    ema = EMA(decay=0.9998, window=window)
+    average = torch.zeros(())
+    for step in range(1, steps + 1):
+        ema._latest_update_step = step - 1
+        ema._average([average], [torch.tensor(float(step))], 0)
+    age = steps - average.item()
+    assert age == pytest.approx(window * steps / (1 + window), rel=0.15)
+
+
+def test_the_average_never_reaches_back_further_than_its_decay() -> None:
+    ema, average = EMA(decay=0.9, window=1.0), torch.zeros(())
+    for step in range(1, 1001):
+        ema._latest_update_step = step - 1
+        ema._average([average], [torch.tensor(float(step))], 0)
+    assert 1000 - average.item() == pytest.approx(0.9 / (1 - 0.9), rel=1e-3)
+
+
+def test_drawing_shows_truth_left_and_confident_predictions_right() -> None:
+    one = batch([[10, 10, 30, 30]], [0], ignore=[[40, 40, 60, 60]])
+    found = Detections(
+        torch.tensor([[5.0, 40.0, 25.0, 60.0], [30.0, 2.0, 50.0, 22.0]]),
+        torch.tensor([0.9, 0.1]),
+        torch.tensor([1, 1]),
+    )
+    picture = draw(one, 0, found, min_score=0.3)
+    assert picture.shape == (3, 64, 128)
+    assert picture[:, 10, 20].tolist() == [0, 255, 0]  # class 0 lime, on the left
+    assert picture[:, 40, 50].tolist() == [128, 128, 128]  # ignore box grey
+    assert picture[:, 40, 64 + 15].tolist() == [255, 0, 0]  # class 1 red, on the right
+    image = (one.images[0] * 255).round().byte()
+    assert torch.equal(picture[:, 2, 64 + 40], image[:, 2, 40])  # the unsure one is left out

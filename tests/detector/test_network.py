@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm import create_model
+
+from detector.backbone import Backbone
+from detector.neck import PAN
+from detector.network import Network
+
+TINY = "mobilenetv4_conv_small_050"
+
+
+def test_the_nano_network_keeps_its_budget() -> None:
+    # At 320 px on strides 8 to 32, next to YOLO11n's 2.59 M and 0.81 GMACs.
+    parameters, macs = Network(80, (320, 320), channels=80).count((320, 320))
+    assert parameters <= 2.6e6
+    assert macs <= 0.85e9
+
+
+def test_macs_grow_with_the_area_and_counting_changes_nothing() -> None:
+    network = Network(1, (64, 64), TINY, channels=16)
+    weights = [p.clone() for p in network.state_dict().values()]
+    _, small = network.count((64, 64))
+    _, large = network.count((128, 128))
+    assert large == 4 * small
+    assert network.training
+    assert all(map(torch.equal, weights, network.state_dict().values()))
+
+
+@pytest.mark.parametrize("strides", [(4, 8, 16), (8, 16, 32), (4, 8, 16, 32), (8,)])
+def test_levels_can_be_chosen(strides: tuple[int, ...]) -> None:
+    predictions = Network(3, (64, 96), TINY, strides=strides, channels=16)(torch.rand(2, 3, 64, 96))
+    points = sum((64 // s) * (96 // s) for s in strides)
+    assert predictions.logits.shape == (2, points, 3)
+    assert predictions.distances.shape == (2, points, 4, 16)
+    assert predictions.points.shape == (points, 2)
+    assert predictions.strides.unique().tolist() == list(strides)
+
+
+def test_any_image_size_passes() -> None:
+    network = Network(1, (64, 64), TINY, channels=16).eval()
+    predictions = network(torch.rand(1, 3, 75, 101))  # not a multiple of any stride
+    assert len(predictions.points) == 10 * 13 + 5 * 7 + 3 * 4
+
+
+@pytest.mark.parametrize("backbone", [TINY, "hgnetv2_b0", "efficientnet_lite0", "resnet18", "convnext_atto"])
+def test_every_parameter_learns(backbone: str) -> None:
+    # DDP stops at parameters without a gradient, such as those of layers beyond the last level.
+    network = Network(2, (64, 64), backbone, strides=(8, 16), channels=16)
+    predictions = network(torch.rand(2, 3, 64, 64))
+    (predictions.logits.square().sum() + predictions.boxes().square().sum()).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_features_are_timms_own() -> None:
+    backbone, images = Backbone(TINY, (4, 8, 16)).eval(), torch.rand(1, 3, 64, 64)
+    reference = create_model(TINY, features_only=True, out_indices=[1, 2, 3]).eval()
+    weights = {name.removeprefix("features.model."): value for name, value in backbone.state_dict().items()}
+    reference.load_state_dict(weights, strict=False)  # its layers beyond the last map stay unused
+    assert all(map(torch.equal, backbone(images), reference(images)))
+
+
+def test_neck_carries_both_ways() -> None:
+    neck = PAN([4, 8], channels=8).eval()
+    fine, coarse = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)
+    before = neck([fine, coarse])
+    moved_coarse, moved_fine = neck([fine, coarse + 1]), neck([fine + 1, coarse])
+    assert not torch.equal(before[0], moved_coarse[0])  # context reaches the fine level
+    assert not torch.equal(before[1], moved_fine[1])  # detail reaches the coarse level
+
+
+def test_grey_images_and_more_channels() -> None:
+    network = Network(1, (64, 64), TINY, channels=16, in_channels=1)
+    assert network.mean.shape == (1, 1, 1)
+    assert network(torch.rand(1, 1, 64, 64)).logits.shape == (1, 84, 1)
+
+
+def test_an_unknown_backbone_gets_close_names() -> None:
+    with pytest.raises(ValueError, match=r"no backbone 'mobilenetv4_conv_smal'.*mobilenetv4_conv_small"):
+        Backbone("mobilenetv4_conv_smal", (8,))
+
+
+def test_a_backbone_without_the_stride_says_which_it_has() -> None:
+    with pytest.raises(ValueError, match=r"no features at stride \[2\], only at \[4, 8, 16, 32\]"):
+        Backbone("hgnetv2_b0", (2, 4))
+
+
+def test_weights_from_a_local_file(tmp_path: Path) -> None:
+    source = create_model(TINY)
+    file = tmp_path / "weights.safetensors"
+    save_file(source.state_dict(), file)
+    backbone = Backbone(TINY, (8, 16), pretrained=file)
+    assert torch.equal(backbone.features.model.conv_stem.weight, source.conv_stem.weight)
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(create_model("resnet10t").state_dict(), file)
+    with pytest.raises(ValueError, match="do not fit"):
+        Backbone(TINY, (8, 16), pretrained=file)
+
+
+def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no weights at .*absent\.bin"):
+        Backbone(TINY, (8,), pretrained=tmp_path / "absent.bin")
+
+
+def test_offline_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", offline)
+    with pytest.raises(ValueError, match=r"cannot be downloaded.*pretrained=FILE.*pretrained=false"):
+        Backbone(TINY, (8,), pretrained=True)

@@ -1,0 +1,48 @@
+"""Who may import whom, as `docs/decisions/0001-layout.md` says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"detector", "losses", "datamodules", "evaluation", "train", "evaluate", "compare", "tests"}
+ALLOWED = {
+    "losses": {"losses"},
+    "evaluation": {"evaluation"},
+    "datamodules": {"datamodules"},
+    "detector": {"detector", "losses", "datamodules", "evaluation"},
+}
+WITHOUT_LIGHTNING = ["network", "backbone", "neck", "head", "layers", "assigner", "postprocess"]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide who imports whom"
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_only_those_below(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    assert len(files) > 2
+    for path in files:
+        assert imported(path) & OURS <= ALLOWED[package], path
+
+
+def test_losses_need_torch_alone() -> None:
+    for path in (ROOT / "losses").rglob("*.py"):
+        assert not imported(path) & {"lightning", "torchmetrics", "torchvision", "albumentations", "timm"}, (
+            path
+        )
+
+
+def test_the_network_can_be_taken_without_lightning() -> None:
+    for name in WITHOUT_LIGHTNING:
+        assert "lightning" not in imported(ROOT / "detector" / f"{name}.py"), name
