@@ -58,7 +58,9 @@ class Detector(LightningModule):
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
-        self.optimizer = optimizer
+        # A function of our own: the command line's callable holds on to the trainer, and weight averaging
+        # copies all that the module holds, functions excepted.
+        self.optimizer = lambda parameters: optimizer(parameters)
         self.backbone_lr = backbone_lr
         self.warmup = warmup
         self.final_lr = final_lr

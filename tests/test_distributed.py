@@ -1,0 +1,58 @@
+"""Two processes on the CPU, as `--trainer.devices=2 --trainer.strategy=ddp` starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_MODEL, tiny_scenes
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of two ranks; three validation images, so that their shards are uneven."""
+    root = tmp_path_factory.mktemp("ddp")
+    options = [*tiny_scenes(root), *TINY_MODEL, f"--trainer.logger.init_args.save_dir={root}"]
+    options += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    options += ["--trainer.max_epochs=2", "--trainer.logger.init_args.name=ddp"]
+    script(root, "train.py", *options)
+    return root / "ddp" / "version_0"
+
+
+def script(folder: Path, name: str, *options: str) -> None:
+    """Run a script of ours in a process of its own, and show its output if it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PINPOINT_TRACEBACK": "1"}
+    command = [sys.executable, str(ROOT / name), *options]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_two_ranks_score_as_one_process_does(run: Path, tmp_path: Path) -> None:
+    # Training scored its best checkpoint on two ranks; one process must find the same numbers.
+    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}",
+           "--trainer.devices=1", "--trainer.strategy=auto")  # fmt: skip
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    logged = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    best = max(range(2), key=lambda epoch: logged["val/map"][epoch])
+    assert metrics["AR"] > 0
+    for name in ("AP50", "AR", "AR_small", "AP/car"):
+        assert metrics[name] == pytest.approx(logged[f"val/{name}"][best], abs=1e-6), name
+    images = {p["image_id"] for p in json.loads((tmp_path / "predictions.json").read_text())}
+    assert len(images) == 3
+
+
+def test_two_ranks_evaluate_too(run: Path, tmp_path: Path) -> None:
+    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}/two")
+    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}/one",
+           "--trainer.devices=1", "--trainer.strategy=auto")  # fmt: skip
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    predictions = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
+    assert predictions[0] == predictions[1]
