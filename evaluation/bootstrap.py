@@ -10,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
-from evaluation.errors import annotated_boxes, detected_boxes
-from evaluation.matching import Bools, Boxes, Ints, Pairs, Reals, find_pairs, match, turns
+from evaluation.matching import (
+    Bools,
+    Boxes,
+    Ints,
+    Pairs,
+    Reals,
+    annotated_boxes,
+    detected_boxes,
+    find_pairs,
+    match,
+    turns,
+)
 from evaluation.results import Results
 
 Floats = NDArray[np.float64]

@@ -1,24 +1,25 @@
 """COCO's scores in original pixels: overall, by size, by class, with the tiny bins of aerial images.
 
-T IoU thresholds, Q recall points, C classes, A area ranges, M detection limits.
+T IoU thresholds, C classes, N detections of one class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO, COCOeval_faster
-from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
-from evaluation.results import AnnotationsLike, DetectionsLike, Floats, Ints, Results, gather, pack
+from evaluation.matching import Bools, Reals, detected_boxes, find_candidates, match, turns
+from evaluation.results import AnnotationsLike, DetectionsLike, Results, gather, pack
 
 IOU_PERCENT = range(50, 100, 5)
 """COCO's ten IoU thresholds."""
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, len(IOU_PERCENT))
+RECALLS = np.linspace(0, 1, 101)
 
 SIDE_RANGES = {
     "small": (0, 32),
@@ -66,20 +67,65 @@ def evaluate(
         The scores in [0, 1], see `score_names`; NaN where there is no object to find.
         Source: Lin et al. 2014; pycocotools' `COCOeval`.
     """
-    limits = _limits(max_detections)
-    precision, recall = _precision_recall(results, len(class_names), limits, ignore_regions)
-    ranges = range(1, 1 + len(SIDE_RANGES))
+    limits, classes = _limits(max_detections), len(class_names)
+    found = detected_boxes(results)
+    pairs, crowd = find_candidates(results, classes, IOU_THRESHOLDS[0])
+    if not ignore_regions:
+        pairs = pairs[~crowd[pairs.target]]
+    turn = turns(found, results.scores)
+    pairs = pairs[turn[pairs.detection] < max_detections]
+    # Ties in score: earlier image first, then the given order.
+    by_score = np.argsort(-results.scores, kind="stable")
+    by_score = by_score[turn[by_score] < max_detections]
+    by_class = [by_score[results.labels[by_score] == c] for c in range(classes)]
+
+    ranges = [(0.0, 1e5), *SIDE_RANGES.values()]
+    precision = np.full((len(ranges), classes, len(IOU_THRESHOLDS)), np.nan)
+    recall = np.full((len(ranges), len(limits), classes, len(IOU_THRESHOLDS)), np.nan)
+    for a, (low, high) in enumerate(ranges):
+        # An object of another size may be found, but neither that nor missing it counts.
+        ignored = crowd.copy()
+        ignored[~crowd] = (results.gt_areas < low**2) | (results.gt_areas > high**2)
+        in_range = (found.areas >= low**2) & (found.areas <= high**2)
+        target = match(pairs, turn, ignored, IOU_THRESHOLDS, crowd)
+        true, false = (target >= 0) & ~ignored[target], (target < 0) & in_range[:, None]
+        numbers = np.bincount(results.gt_labels[~ignored[~crowd]], minlength=classes)
+        for c in numbers.nonzero()[0]:
+            mine = by_class[c]
+            precision[a, c] = average_precision(true[mine], false[mine], numbers[c])
+            for m, limit in enumerate(limits):
+                recall[a, m, c] = true[mine[turn[mine] < limit]].sum(axis=0) / numbers[c]
+
     values = [
-        _mean(precision[..., 0, -1]),
-        *(_mean(precision[t, ..., 0, -1]) for t in range(len(IOU_PERCENT))),
-        *(_mean(precision[..., a, -1]) for a in ranges),
-        _mean(recall[..., 0, -1]),
-        *(_mean(recall[..., a, -1]) for a in ranges),
-        *(_mean(recall[..., 0, m]) for m in range(len(limits))),
-        *(_mean(precision[:, :, c, 0, -1]) for c in range(len(class_names))),
-        *(_mean(precision[0, :, c, 0, -1]) for c in range(len(class_names))),
+        _mean(precision[0]),
+        *(_mean(precision[0, :, t]) for t in range(len(IOU_THRESHOLDS))),
+        *(_mean(precision[a]) for a in range(1, len(ranges))),
+        *(_mean(recall[a, -1]) for a in range(len(ranges))),
+        *(_mean(recall[0, m]) for m in range(len(limits))),
+        *(_mean(precision[0, c]) for c in range(classes)),
+        *precision[0, :, 0].tolist(),
     ]
     return dict(zip(score_names(class_names, max_detections), values, strict=True))
+
+
+def average_precision(true: Bools, false: Bools, number: int) -> Reals:
+    """Precision envelope averaged over COCO's 101 recalls.
+
+    Args:
+        true: (N, T) whether a detection found an object, best score first.
+        false: (N, T) whether it is false; what is neither does not count.
+        number: number of objects, at least 1.
+
+    Returns:
+        (T,) in [0, 1].
+    """
+    n_true, n_false = np.cumsum(true, axis=0), np.cumsum(false, axis=0)
+    precision = n_true / np.maximum(n_true + n_false, 1)
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    envelope = np.concatenate((envelope, np.zeros((1, true.shape[1]))))  # for recalls that are never reached
+    reached = np.stack([np.searchsorted(column, RECALLS) for column in (n_true / number).T])
+    average: Reals = np.take_along_axis(envelope, reached.T, axis=0).mean(axis=0)
+    return average
 
 
 class CocoScores(Metric):
@@ -143,71 +189,7 @@ def _limits(max_detections: int) -> list[int]:
     return [limit for limit in (1, 10, 100) if limit < max_detections] + [max_detections]
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    """Mean over the defined values (faster_coco_eval marks the others -1), NaN if there is none."""
-    defined = values[values > -1]
+def _mean(values: Reals) -> float:
+    """Mean of the defined values, NaN if there is none."""
+    defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
-
-
-def _precision_recall(
-    results: Results, classes: int, limits: list[int], ignore_regions: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision (T, Q, C, A, M) and recall (T, C, A, M); -1 where undefined."""
-    truth, found = _coco_data_sets(results, classes, ignore_regions)
-    run = COCOeval_faster(truth, found, iouType="bbox")
-    # Setting the ranges here keeps COCO's "all" first and lets the others overlap.
-    run.params.areaRngLbl = ["all", *SIDE_RANGES]
-    run.params.areaRng = [[0, 1e10], *([low**2, high**2] for low, high in SIDE_RANGES.values())]
-    run.params.maxDets = limits
-    run.evaluate()
-    run.accumulate()
-    return np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"])
-
-
-def _coco_data_sets(results: Results, classes: int, ignore_regions: bool) -> tuple[COCO, COCO]:
-    """Ground truth and detections as faster_coco_eval's data sets; image ids are the indices."""
-    truth = list(_annotations(results.gt_boxes, results.gt_labels, results.gt_image_index, results.gt_areas))
-    if ignore_regions:
-        boxes, labels, image_index = results.regions_by_class(classes)
-        truth.extend(_annotations(boxes, labels, image_index, first_id=1 + len(truth), iscrowd=1))
-    found = _annotations(results.boxes, results.labels, results.image_index, scores=results.scores)
-    return _data_set(results, classes, truth), _data_set(results, classes, list(found))
-
-
-def _annotations(
-    boxes: Floats,
-    labels: Ints,
-    image_index: Ints,
-    areas: Floats | None = None,
-    scores: Floats | None = None,
-    first_id: int = 1,
-    iscrowd: int = 0,
-) -> Iterable[dict[str, Any]]:
-    """COCO annotations with ids from `first_id` on (0 would read as "not matched"); area: the box's."""
-    # The sides are subtracted in double precision, where they are exact.
-    sides = boxes.astype(np.float64)
-    sides[:, 2:] -= sides[:, :2]
-    area = (sides[:, 2] * sides[:, 3] if areas is None else areas).tolist()
-    score = [0.0] * len(boxes) if scores is None else scores.tolist()
-    columns = zip(image_index.tolist(), labels.tolist(), sides.tolist(), area, score, strict=True)
-    for i, (image, label, bbox, size, value) in enumerate(columns, first_id):
-        yield {
-            "id": i,
-            "image_id": image,
-            "category_id": label,
-            "bbox": bbox,
-            "area": size,
-            "score": value,
-            "iscrowd": iscrowd,
-        }
-
-
-def _data_set(results: Results, classes: int, annotations: list[dict[str, Any]]) -> COCO:
-    """A data set over all images and classes."""
-    return COCO(
-        {
-            "images": [{"id": i} for i in range(len(results.image_ids))],
-            "categories": [{"id": c, "name": str(c)} for c in range(classes)],
-            "annotations": annotations,
-        }
-    )

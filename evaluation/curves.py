@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from evaluation.errors import IGNORED, annotated_boxes, detected_boxes
-from evaluation.matching import Ints, Reals
+from evaluation.errors import IGNORED
+from evaluation.matching import Ints, Reals, annotated_boxes, detected_boxes
 from evaluation.results import Results
 
 
@@ -33,9 +33,15 @@ class Curve:
     f1: Reals
 
     @property
-    def best_threshold(self) -> float:
-        """Score threshold of the highest F1, the highest such; infinite if nothing was found."""
-        return float(self.scores[self.f1.argmax()]) if self.f1.any() else float("inf")
+    def best(self) -> tuple[float, float, float, float]:
+        """Threshold, F1, precision and recall where F1 is highest (the highest such threshold).
+
+        The threshold is infinite and the rest 0 if no object was found.
+        """
+        if not self.f1.any():
+            return float("inf"), 0.0, 0.0, 0.0
+        i = self.f1.argmax()
+        return float(self.scores[i]), float(self.f1[i]), float(self.precision[i]), float(self.recall[i])
 
 
 @dataclass(frozen=True, slots=True)

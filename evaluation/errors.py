@@ -9,8 +9,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.coco import SIDE_RANGES
-from evaluation.matching import Bools, Boxes, Ints, Pairs, Reals, find_pairs, match, overlaps, turns
+from evaluation.coco import SIDE_RANGES, average_precision
+from evaluation.matching import (
+    Bools,
+    Ints,
+    Reals,
+    annotated_boxes,
+    detected_boxes,
+    find_candidates,
+    match,
+    overlaps,
+    turns,
+)
 from evaluation.results import Results
 
 IOU = 0.5
@@ -63,26 +73,16 @@ def find_objects(
     Returns:
         (D,) index of the object, `NOTHING`, or `IGNORED` (in a region, or one that does not count).
     """
-    found, objects = detected_boxes(results), annotated_boxes(results)
-    regions = _boxes(*results.regions_by_class(classes))
-    is_object, is_region = np.zeros(len(objects.labels), np.bool_), np.ones(len(regions.labels), np.bool_)
-    inside = find_pairs(found, regions, is_region, least=IOU)
+    found = detected_boxes(results)
+    pairs, crowd = find_candidates(results, classes, IOU, any_class)
     turn = turns(found, results.scores)
     counts = turn < max_detections
     if thresholds is not None:
         counts &= results.scores >= thresholds[results.labels]
     if any_class:
-        found, objects = (replace(boxes, labels=np.zeros_like(boxes.labels)) for boxes in (found, objects))
-        turn = turns(found, results.scores)
-    near = find_pairs(found, objects, is_object, least=IOU)
-    pairs = Pairs(
-        np.concatenate((near.detection, inside.detection)),
-        np.concatenate((near.target, inside.target + len(is_object))),
-        np.concatenate((near.overlap, inside.overlap)),
-    )
-    ignored = np.concatenate((is_object, is_region))
-    target = match(pairs[counts[pairs.detection]], turn, ignored, np.array([IOU]))[:, 0]
-    return np.where(counts & (target < len(is_object)), target, IGNORED)
+        turn = turns(replace(found, labels=np.zeros_like(found.labels)), results.scores)
+    target = match(pairs[counts[pairs.detection]], turn, crowd, np.array([IOU]))[:, 0]
+    return np.where(counts & (target < len(results.gt_labels)), target, IGNORED)
 
 
 def find_errors(results: Results, target: Ints) -> Errors:
@@ -104,10 +104,7 @@ def find_errors(results: Results, target: Ints) -> Errors:
     culprit = np.full(len(target), -1)
     used = np.zeros(len(results.gt_labels), np.bool_)
     used[target[target >= 0]] = True
-    found, objects = (
-        detected_boxes(results),
-        _boxes(results.gt_boxes, results.gt_labels, results.gt_image_index),
-    )
+    found, objects = detected_boxes(results), annotated_boxes(results)
 
     false = np.flatnonzero(target == NOTHING)
     cuts = np.searchsorted(results.image_index[false], np.arange(1, len(results.image_ids)))
@@ -185,7 +182,7 @@ def confusion_by_class(results: Results, classes: int, thresholds: Reals) -> Int
     Args:
         results: detections and annotations.
         classes: number of classes.
-        thresholds: (C,) least score of a detection of each class, see `evaluation.curves.Curve`.
+        thresholds: (C,) least score of a detection of each class, see `Curve.best` in `evaluation.curves`.
 
     Returns:
         (C + 1, C + 1) numbers: rows the true class, columns the detected one; the last row counts false
@@ -229,21 +226,6 @@ def _count_pairs(target: Ints, gt_groups: Ints, groups: Ints, number: int) -> In
     return np.bincount(codes, minlength=(number + 1) ** 2).reshape(number + 1, number + 1)
 
 
-def detected_boxes(results: Results) -> Boxes:
-    """The detections' boxes in double precision."""
-    return _boxes(results.boxes, results.labels, results.image_index)
-
-
-def annotated_boxes(results: Results) -> Boxes:
-    """The objects' boxes in double precision."""
-    return _boxes(results.gt_boxes, results.gt_labels, results.gt_image_index)
-
-
-def _boxes(boxes: Reals, labels: Ints, image_index: Ints) -> Boxes:
-    corners = boxes.astype(np.float64)
-    return Boxes(image_index, corners, (corners[:, 2:] - corners[:, :2]).prod(axis=1), labels)
-
-
 def _mean_ap(
     results: Results,
     order: Ints,
@@ -275,20 +257,8 @@ def _mean_ap(
     aps = []
     for c in present.nonzero()[0]:
         hits = true[kept][label[kept] == c]
-        # A class of which nothing is expected and nothing detected any more has no error left.
-        aps.append(_average_precision(hits, numbers[c]) if numbers[c] or len(hits) else 1.0)
+        if not numbers[c] and not len(hits):
+            aps.append(1.0)  # nothing is expected and nothing detected any more: no error is left
+            continue
+        aps.append(average_precision(hits[:, None], ~hits[:, None], max(numbers[c], 1))[0])
     return float(np.mean(aps))
-
-
-def _average_precision(hits: Bools, number: int) -> float:
-    """COCO's AP: the precision envelope, averaged over 101 recalls.
-
-    Args:
-        hits: (N,) whether a detection is true, best score first.
-        number: number of objects.
-    """
-    true = np.cumsum(hits)
-    precision = true / np.arange(1, 1 + len(hits))
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
-    reached = np.searchsorted(true / max(number, 1), np.linspace(0, 1, 101))
-    return float(envelope[reached].mean())

@@ -6,12 +6,14 @@ that overlap), T overlap thresholds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluation.results import Results
 
 Reals = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -99,6 +101,51 @@ def find_pairs(found: Boxes, objects: Boxes, ignored: Bools, least: float) -> Pa
         rows, columns = near.nonzero()
         parts.append((rows + first, columns + gt_first, overlap[near]))
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def find_candidates(
+    results: Results, classes: int, least: float, any_class: bool = False
+) -> tuple[Pairs, Bools]:
+    """Pairs of detections with objects and with ignored regions, which are numbered after the objects.
+
+    Args:
+        results: detections and annotations.
+        classes: number of classes.
+        least: least overlap, in (0, 1].
+        any_class: pair detections with objects of other classes too (regions keep to theirs).
+
+    Returns:
+        The pairs, and whether each of the G objects and r regions (one for every class that it ignores) is a
+        crowd, that is a region.
+    """
+    found, objects = detected_boxes(results), annotated_boxes(results)
+    regions = _boxes(*results.regions_by_class(classes))
+    crowd = np.repeat((False, True), (len(objects.labels), len(regions.labels)))
+    inside = find_pairs(found, regions, crowd[crowd], least)
+    if any_class:
+        found, objects = (replace(boxes, labels=np.zeros_like(boxes.labels)) for boxes in (found, objects))
+    near = find_pairs(found, objects, crowd[~crowd], least)
+    pairs = Pairs(
+        np.concatenate((near.detection, inside.detection)),
+        np.concatenate((near.target, inside.target + len(objects.labels))),
+        np.concatenate((near.overlap, inside.overlap)),
+    )
+    return pairs, crowd
+
+
+def detected_boxes(results: Results) -> Boxes:
+    """The detections' boxes in double precision, in which the sides of float32 boxes are exact."""
+    return _boxes(results.boxes, results.labels, results.image_index)
+
+
+def annotated_boxes(results: Results) -> Boxes:
+    """The objects' boxes in double precision."""
+    return _boxes(results.gt_boxes, results.gt_labels, results.gt_image_index)
+
+
+def _boxes(boxes: Reals, labels: Ints, image_index: Ints) -> Boxes:
+    corners = boxes.astype(np.float64)
+    return Boxes(image_index, corners, (corners[:, 2:] - corners[:, :2]).prod(axis=1), labels)
 
 
 def turns(found: Boxes, scores: Reals) -> Ints:

@@ -38,9 +38,9 @@ def test_curve_and_best_threshold():
     assert a.precision.tolist() == pytest.approx([1, 2 / 3, 2 / 4, 3 / 5])
     assert a.recall.tolist() == pytest.approx([1 / 4, 2 / 4, 2 / 4, 3 / 4])
     assert a.f1.tolist() == pytest.approx([2 / 5, 4 / 7, 4 / 8, 6 / 9])
-    assert a.best_threshold == pytest.approx(0.3)
+    assert a.best == pytest.approx((0.3, 6 / 9, 3 / 5, 3 / 4))
     assert len(b.scores) == 0
-    assert math.isinf(b.best_threshold)
+    assert b.best == (math.inf, 0, 0, 0)
 
 
 def test_curve_leaves_ignored_detections_out():
@@ -48,13 +48,13 @@ def test_curve_leaves_ignored_detections_out():
     found = detections([FALSE, OBJECTS[0]], [0.9, 0.8], [0, 0])
     a, _ = precision_recall_curves(*results_of((found, truth)), 2)
     assert a.precision.tolist() == [1]
-    assert a.best_threshold == pytest.approx(0.8)
+    assert a.best == pytest.approx((0.8, 1, 1, 1))
 
 
 def test_class_without_objects_has_no_recall():
     a, _ = precision_recall_curves(*results_of((detections([FALSE], [0.9], [0]), annotations())), 2)
     assert (a.precision.tolist(), a.recall.tolist(), a.f1.tolist()) == ([0], [0], [0])
-    assert math.isinf(a.best_threshold)
+    assert a.best == (math.inf, 0, 0, 0)
 
 
 def test_calibration():
