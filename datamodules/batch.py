@@ -17,7 +17,8 @@ ANY_CLASS = -1
 """Label of an ignore box that stands for every class."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, nor are the others here: Lightning walks through a batch under true half and double precision.
+@dataclass(slots=True)
 class ImageInfo:
     """Where an input image comes from, and the map from its pixels back to the original's.
 
@@ -64,7 +65,7 @@ class ImageInfo:
         return (boxes - origin) * scale + padding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Annotations:
     """What a data set says about one image, untouched, in pixels of the original image.
 

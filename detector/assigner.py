@@ -92,6 +92,7 @@ class TaskAlignedAssigner:
             The positives, ordered by point.
         """
         flat_scores, flat_boxes = scores.flatten(0, 1), boxes.flatten(0, 1)
+        gt_boxes = gt_boxes.float()  # Lightning's double precision converts the batch
         selected = []
         for point, owner in _pairs(gt_boxes, image_index, points, strides, self.min_side):
             overlap = ciou(flat_boxes[point], gt_boxes[owner]).clamp(min=0)

@@ -60,7 +60,8 @@ class Backbone(nn.Module):
         config = timm.models.get_pretrained_cfg(name)
         self.mean = _per_channel(config.mean if config else (0.485, 0.456, 0.406), in_channels)
         self.std = _per_channel(config.std if config else (0.229, 0.224, 0.225), in_channels)
-        self.channels: list[int] = self.features.feature_info.channels()
+        features: Any = self.features
+        self.channels: list[int] = features.feature_info.channels()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) normalised images to one (B, channels, H/stride, W/stride) map a stride."""
@@ -72,7 +73,8 @@ def _levels(name: str, strides: Sequence[int]) -> tuple[list[int], dict[str, Any
     """Indices of the strides among the model's feature maps, and how to ask timm for them."""
     with torch.device("meta"):  # a look at the structure, no weights
         try:
-            reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+            probe: Any = timm.create_model(name, features_only=True)
+            reductions = probe.feature_info.reduction()
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"timm backbone {name!r} has no feature pyramid: choose another") from error
         # Only this way of asking cuts off the layers beyond the last map in every family of models: unused

@@ -1,10 +1,13 @@
 """Habits of a training run: averaged weights, pictures, the run's summary."""
 
+from collections.abc import Mapping
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
@@ -35,6 +38,8 @@ class EMA(WeightAveraging):
         steps = self._latest_update_step + 1
         weight = max(1 - self.decay, 1 / (1 + self.window * steps))
         if averages[0].is_floating_point():
+            # In double precision the module is converted after the average was copied from it.
+            currents = [c.to(a.dtype) for a, c in zip(averages, currents, strict=True)]
             torch._foreach_lerp_(averages, currents, weight)
         else:
             for average, current in zip(averages, currents, strict=True):
@@ -62,7 +67,7 @@ class PredictionImages(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: list[Detections],
+        outputs: STEP_OUTPUT,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -70,7 +75,8 @@ class PredictionImages(Callback):
         """Draw until enough images are drawn."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        for i, detections in enumerate(outputs[: self.count - self.drawn]):
+        assert isinstance(outputs, Mapping)
+        for i, detections in enumerate(outputs["detections"][: self.count - self.drawn]):
             picture = draw(batch, i, detections, self.min_score)
             trainer.logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
             self.drawn += 1
@@ -119,7 +125,8 @@ def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor | None, info: ImageI
     colours: list[str] | str = "grey"
     if labels is not None:
         colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
-    return draw_bounding_boxes(image, info.to_input(boxes), colors=colours)
+    drawn: Tensor = draw_bounding_boxes(image, info.to_input(boxes), colors=colours)
+    return drawn
 
 
 PALETTE = ("lime", "red", "yellow", "cyan", "magenta", "orange", "dodgerblue", "white", "pink", "olive")

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
@@ -30,7 +30,7 @@ DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 class Parser(LightningArgumentParser):
     """Reports a wrong option in one message, not after hundreds of lines of usage."""
 
-    def print_usage(self, file: TextIO | None = None) -> None:
+    def print_usage(self, file: object = None) -> None:
         """Print nothing; --help prints it all."""
 
 
@@ -102,6 +102,7 @@ class DetectionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever the process was called with."""
+        assert args is None or isinstance(args, list)
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:

@@ -4,7 +4,7 @@ B images, A points of all levels, C classes, P selected points, K distance bins.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,7 @@ def decode(distances: Tensor, bins: Tensor, points: Tensor, strides: Tensor) -> 
         (..., 4) float32 xyxy pixels, every side at least `MIN_SIDE` strides long.
     """
     with torch.autocast(distances.device.type, enabled=False):
-        expected = distances.float().softmax(-1) @ bins
+        expected = distances.float().softmax(-1) @ bins.float()
         before, after = expected.chunk(2, dim=-1)
         centre = points + (after - before) / 2 * strides[..., None]
         half = (before + after).clamp(min=MIN_SIDE) / 2 * strides[..., None]
@@ -113,7 +113,7 @@ class Head(nn.Module):
         self.strides = tuple(strides)
         self.num_classes = num_classes
         self.register_buffer("bins", torch.arange(-2.0, reg_max + 1), persistent=False)
-        self.classes = nn.ModuleList(
+        self.classes: Iterable[nn.Sequential] = nn.ModuleList(  # type: ignore[assignment]  # of Sequentials
             nn.Sequential(
                 separable_conv(in_channels, channels),
                 separable_conv(channels, channels),
@@ -121,7 +121,7 @@ class Head(nn.Module):
             )
             for _ in strides
         )
-        self.distances = nn.ModuleList(
+        self.distances: Iterable[nn.Sequential] = nn.ModuleList(  # type: ignore[assignment]
             nn.Sequential(
                 conv(in_channels, channels, 3),
                 conv(channels, channels, 3),
@@ -142,14 +142,15 @@ class Head(nn.Module):
             expected_objects: objects in an image of that size.
         """
         height, width = image_size
-        for stride, classes, distances in zip(self.strides, self.classes, self.distances, strict=True):
+        last_layers = ((branch[-1] for branch in branches) for branches in (self.classes, self.distances))
+        for stride, classes, distances in zip(self.strides, *last_layers, strict=True):
             cells = math.ceil(height / stride) * math.ceil(width / stride)
             prior = min(expected_objects / len(self.strides) / (cells * self.num_classes), 0.1)
-            nn.init.normal_(classes[-1].weight, std=0.01)
-            nn.init.constant_(classes[-1].bias, math.log(prior / (1 - prior)))
-            nn.init.normal_(distances[-1].weight, std=0.01)
+            nn.init.normal_(classes.weight, std=0.01)
+            nn.init.constant_(classes.bias, math.log(prior / (1 - prior)))
+            nn.init.normal_(distances.weight, std=0.01)
             with torch.no_grad():
-                distances[-1].bias.copy_((-((self.bins - 1) ** 2) / 2).repeat(4))
+                distances.bias.copy_((-((self.bins - 1) ** 2) / 2).repeat(4))
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """One (B, in_channels, H, W) map a level, finest first, to the predictions of the batch."""

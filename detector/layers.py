@@ -11,7 +11,7 @@ BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
     """Convolution, batch norm and SiLU; padded so that stride 1 keeps height and width."""
-    return Conv2dNormActivation(
+    block: nn.Module = Conv2dNormActivation(
         in_channels,
         out_channels,
         kernel,
@@ -20,6 +20,7 @@ def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, 
         norm_layer=BatchNorm,
         activation_layer=partial(nn.SiLU, inplace=True),
     )
+    return block
 
 
 def separable_conv(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Module:
@@ -55,4 +56,5 @@ class CSPBlock(nn.Module):
         parts = [self.around(x), self.into(x)]
         for unit in self.units:
             parts.append(parts[-1] + unit(parts[-1]))
-        return self.out(cat(parts, dim=1))
+        merged: Tensor = self.out(cat(parts, dim=1))
+        return merged

@@ -60,13 +60,25 @@ class Detector(LightningModule):
         self.postprocess = postprocess
         # A function of our own: the command line's callable holds on to the trainer, and weight averaging
         # copies all that the module holds, functions excepted.
-        self.optimizer = lambda parameters: optimizer(parameters)
+        self.optimizer: OptimizerCallable = lambda parameters: optimizer(parameters)
         self.backbone_lr = backbone_lr
         self.warmup = warmup
         self.final_lr = final_lr
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
         self.total_steps = 1
+
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that spoil coordinates.
+
+        Raises:
+            ValueError: Lightning would convert the boxes of the batch to half precision.
+        """
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise ValueError(
+                f"--trainer.precision={self.trainer.precision} would round box coordinates to whole pixels: "
+                "use bf16-mixed, 16-mixed or 32-true"
+            )
 
     def forward(self, images: Tensor) -> Predictions:
         """(B, 3, H, W) float images in [0, 1] to predictions in pixels of these images."""
@@ -96,18 +108,18 @@ class Detector(LightningModule):
                 self.log(f"assigner/target_score_{size}", sums["score"][i] / objects)
         self.assigned = {}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Loss and detections of a batch; returns the detections in pixels of the original images."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
+        """Loss and `detections` of a batch, these in pixels of the original images."""
         predictions = self(batch.images)
         terms, _ = self._losses(predictions, batch)
         self.log_dict(
             {f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch), sync_dist=True
         )
-        return self._score(predictions, batch)
+        return {"detections": self._score(predictions, batch)}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of a batch, in pixels of the original images."""
-        return self._score(self(batch.images), batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
+        """`detections` of a batch, in pixels of the original images."""
+        return {"detections": self._score(self(batch.images), batch)}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the detections of the last epoch."""

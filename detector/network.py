@@ -54,11 +54,12 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(self.backbone.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(self.backbone.std)[:, None, None])
         # Convolutions run up to a third faster on this layout, on CPUs and in half precision on GPUs.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks this stub
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Predictions:
         """(B, in_channels, H, W) float images in [0, 1] to predictions in pixels of these images."""
-        normalised = (images - self.mean) / self.std
+        # Images come in float32; the weights may be of another precision.
+        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         predictions: Predictions = self.head(self.neck(self.backbone(normalised)))
         return predictions

@@ -216,9 +216,8 @@ def recipe_data(data: dict[str, object], root: Path) -> list[str]:
 @pytest.mark.parametrize("config", [*CONFIGS, DEFAULTS], ids=lambda path: path.stem)
 def test_every_recipe_says_where_it_comes_from(config: Path) -> None:
     header = "".join(line for line in config.read_text().splitlines(keepends=True) if line.startswith("#"))
-    wanted = ["python train.py"]
-    if config != DEFAULTS:
-        wanted += ["Source:", "Hardware:", "Time:", "Expected:"]
+    assert "python train.py" in header or "python compare.py" in header
+    wanted = ["Source:", "Hardware:", "Time:", "Expected:"] if config != DEFAULTS else []
     assert [word for word in wanted if word not in header] == []
 
 
@@ -235,6 +234,12 @@ def test_wrong_type(capsys, monkeypatch) -> None:
     message = fails(capsys, monkeypatch, train.main, ["--data=ScenesDataModule", "--data.batch_size=many"])
     assert "batch_size" in message
     assert "many" in message
+
+
+def test_true_half_precision(capsys, monkeypatch, tmp_path: Path) -> None:
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
+    message = fails(capsys, monkeypatch, train.main, [*options, "--trainer.precision=bf16-true"])
+    assert "use bf16-mixed" in message
 
 
 def test_unknown_loss_lists_the_names(capsys, monkeypatch) -> None:
