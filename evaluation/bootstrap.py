@@ -80,7 +80,7 @@ def resampled_scores(
         ignored = crowd.copy()
         ignored[: len(counted)] = ~counted
         target = match(pairs, turn, ignored, IOU_THRESHOLDS, crowd)
-        true = (target >= 0) & ~ignored[target]
+        true = ~np.append(ignored, True)[target]  # the last is that of -1, nothing found
         false = (target < 0) & _inside(found.areas, low, high)[:, None]
 
         precision = np.full((len(weights), classes, len(IOU_THRESHOLDS)), np.nan)

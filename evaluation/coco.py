@@ -73,7 +73,6 @@ def evaluate(
     if not ignore_regions:
         pairs = pairs[~crowd[pairs.target]]
     turn = turns(found, results.scores)
-    pairs = pairs[turn[pairs.detection] < max_detections]
     # Ties in score: earlier image first, then the given order.
     by_score = np.argsort(-results.scores, kind="stable")
     by_score = by_score[turn[by_score] < max_detections]
@@ -88,7 +87,8 @@ def evaluate(
         ignored[~crowd] = (results.gt_areas < low**2) | (results.gt_areas > high**2)
         in_range = (found.areas >= low**2) & (found.areas <= high**2)
         target = match(pairs, turn, ignored, IOU_THRESHOLDS, crowd)
-        true, false = (target >= 0) & ~ignored[target], (target < 0) & in_range[:, None]
+        # The element appended is that of -1, nothing found.
+        true, false = ~np.append(ignored, True)[target], (target < 0) & in_range[:, None]
         numbers = np.bincount(results.gt_labels[~ignored[~crowd]], minlength=classes)
         for c in numbers.nonzero()[0]:
             mine = by_class[c]

@@ -167,7 +167,7 @@ def draw_image(results: Results, shown: Ints, image: int, pixels: NDArray[np.uin
         pixels: (H, W, 3) RGB.
     """
     height, width = pixels.shape[:2]
-    figure = Figure(figsize=(10, 10 * height / width), dpi=min(width / 10, 140))
+    figure = Figure(figsize=(10, 10 * height / width), dpi=min(max(width / 10, 100), 140))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(pixels)
     axes.set_axis_off()

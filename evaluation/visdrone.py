@@ -207,7 +207,7 @@ def _score_classes(truths: list[Rows], founds: list[Rows]) -> Reals:
     hits = []
     for limit in LIMITS:
         matched = match(pairs[place[pairs.detection] < limit], turn, ignored, _THRESHOLDS)
-        hits.append(np.where(matched < 0, 0, np.where(ignored[matched], -1, 1)))
+        hits.append(np.append(np.where(ignored, -1, 1), 0)[matched])  # the last is that of -1, nothing found
 
     # Ties in score: earlier image first, then file order.
     by_score = np.argsort(-found[:, 4], kind="stable")

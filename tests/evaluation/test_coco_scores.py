@@ -60,6 +60,8 @@ def test_undefined_scores_are_nan():
 def test_nothing_at_all_is_nan():
     assert all(math.isnan(value) for value in scores_of().values())
     assert all(math.isnan(value) for value in scores_of((detections(), annotations())).values())
+    found = detections([square(0, 0, 10)], [0.5], [0])
+    assert all(math.isnan(value) for value in scores_of((found, annotations())).values())
 
 
 def test_objects_without_a_detection_score_zero():

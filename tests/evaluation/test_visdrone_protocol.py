@@ -398,8 +398,9 @@ def test_no_images_no_rows():
 
 
 def test_no_object_of_any_class(tmp_path):
-    scores = one(tmp_path, [row(0, 0, 5, 5, OTHERS, 0)], [row(0, 0, 5, 5)])
-    assert all(math.isnan(value) for value in scores.values())
+    for truth in ([row(0, 0, 5, 5, OTHERS, 0)], []):
+        scores = one(tmp_path, truth, [row(0, 0, 5, 5)])
+        assert all(math.isnan(value) for value in scores.values())
 
 
 def test_missing_files_and_bad_rows_are_named(tmp_path):
