@@ -26,7 +26,7 @@ def main(args: list[str] | None = None) -> None:
     run = cli.trainer.validate if options.split == "val" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
 
-    results, scores = cli.model.scores.gather(), cli.model.scores.compute()
+    results, scores = cli.model.scores.gather(), cli.model.last_scores
     if results is None:  # another rank writes
         return
     output = options.output or Path(options.ckpt_path).parents[1] / "evaluation"

@@ -66,6 +66,7 @@ class Detector(LightningModule):
         self.final_lr = final_lr
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
+        self.last_scores: dict[str, float] = {}
         self.total_steps = 1
 
     def setup(self, stage: str) -> None:
@@ -165,7 +166,8 @@ class Detector(LightningModule):
         return original
 
     def _log_scores(self, stage: str) -> None:
-        for name, value in self.scores.compute().items():
+        self.last_scores = self.scores.compute()
+        for name, value in self.last_scores.items():
             self.log(f"{stage}/{LOGGED_NAMES.get(name, name)}", value, prog_bar=name == "AP")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
