@@ -27,7 +27,10 @@ div.wide { overflow-x: auto } img { max-width: 100%; height: auto }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
 td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 td:first-child, th:first-child { text-align: left } figure { margin: 1.5rem 0 }
-figcaption { color: #555 } .true { color: #2ca02c } .false { color: #d62728 } .missed { color: #b38600 }
+figcaption { color: #555 }
+div.pair { display: flex; flex-wrap: wrap; align-items: flex-end; gap: 0 2rem }
+div.pair figure { flex: 1 1 420px; min-width: 0 }
+.true { color: #2ca02c } .false { color: #d62728 } .missed { color: #b38600 }
 """
 
 
@@ -92,16 +95,20 @@ def write_report(
         "<h2>Errors</h2>",
         _table(["TIDE", *ERRORS], _error_rows(analysis)),
         show("errors", "AP50 that each type of error costs: what mending it alone would gain."),
+        '<div class="pair">',
         show(
             "confusion", "Objects (rows) and what they were taken for, at each class's threshold of best F1."
         ),
         show("size_confusion", "Sizes of objects (rows) and of the boxes that found them."),
         show("crowding", "Recall of objects alone and in crowds, all detections counted."),
         show("calibration", "Scores against the share of true detections."),
+        "</div>",
         "<h2>Worst images</h2>",
         '<p>At each class\'s threshold of best F1: <b class="true">true</b> and <b class="false">false</b> '
         'detections, <b class="missed">missed</b> objects; ignored regions grey.</p>',
+        '<div class="pair">',
         *(show(f"worst_{i}", f"Image {results.image_ids[image]}") for i, image in enumerate(images, 1)),
+        "</div>",
         "<h2>By size</h2>" if gallery is not None else "",
         show("gallery", "Missed and found objects of each size.") if gallery is not None else "",
     ]
