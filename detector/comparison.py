@@ -125,14 +125,14 @@ def plan(
         The cells, seed by seed, so that a comparison cut short has whole pairs.
 
     Raises:
-        ValueError: if a cell was recorded with another configuration, or an option is not the caller's.
+        ValueError: if a cell was begun with another configuration, or an option is not the caller's.
     """
     given = [*arguments, *(f"--{option}" for variant in variants for option in variant.options)]
     for key in OURS:
         if any(argument.startswith(f"--{key}") for argument in given):
             raise ValueError(f"--{key} is set by the comparison itself: --seeds, --jobs, --output")
     tasks = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):
         for variant in variants:
             options = [
                 *(f"--{o}" for o in variant.options),
@@ -158,9 +158,14 @@ def run(tasks: Sequence[Task], jobs: int | None, lock: int) -> list[Task]:
 
     Returns:
         The cells that failed.
+
+    Raises:
+        ValueError: if `jobs` is below 1.
     """
     gpus = _gpus(tasks[0])
-    jobs = jobs or len(gpus) or 1
+    jobs = len(gpus) or 1 if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     waiting, failed = [task for task in tasks if not task.finished], []
     running: dict[int, tuple[Task, subprocess.Popen[bytes], float]] = {}
     seconds: list[float] = []
@@ -186,6 +191,8 @@ def run(tasks: Sequence[Task], jobs: int | None, lock: int) -> list[Task]:
                 left = sum(seconds) / len(seconds) * (len(waiting) + len(running)) / jobs
                 finished = f"[{done + len(seconds)}/{len(tasks)}] {_summary(task)}"
                 print(finished + (f"; {_time_left(left)}" if left else ""), flush=True)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on from here")
     finally:
         for _, process, _ in running.values():
             process.kill()
@@ -273,7 +280,7 @@ def _record(task: Task) -> None:
             "ModelCheckpoint with `filename: last` of configs/default.yaml to trainer.callbacks"
         )
     path = task.folder / "config.json"
-    if not path.is_file():
+    if not any(task.folder.glob("attempt_*")):
         task.folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(".config.json")
         unfinished.write_text(json.dumps(config, indent=1))
@@ -311,16 +318,21 @@ def _start(task: Task, gpu: str | None, jobs: int, lock: int) -> subprocess.Pope
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    # Threads that share a core wait for each other: twice as many took five times as long.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // jobs)))
     with (task.folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "detector.cell", str(task.folder), *task.arguments],
+            _command(task),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
             pass_fds=(lock,),
         )
+
+
+def _command(task: Task) -> list[str]:
+    return [sys.executable, "-m", "detector.cell", str(task.folder), *task.arguments]
 
 
 def _gpus(task: Task) -> list[str]:
