@@ -1,7 +1,6 @@
 """Variants, recorded configurations and the processes of the cells; the cells themselves are stand-ins."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -222,10 +221,11 @@ def test_one_comparison_at_a_time(tmp_path):
         pass
 
 
-def test_a_process_that_outlives_the_comparison_keeps_the_lock(tmp_path):
+def test_a_process_that_outlives_the_comparison_keeps_the_lock(tmp_path, monkeypatch):
+    # As a cell's does for a moment when the comparison is killed.
+    monkeypatch.setattr(comparison, "_command", lambda task: [sys.executable, "-S", "-c", "input()"])
     with locked(tmp_path) as lock:
-        waits = [sys.executable, "-S", "-c", "input()"]
-        process = subprocess.Popen(waits, stdin=subprocess.PIPE, pass_fds=(lock,))
+        process = comparison._start(Task("a", 0, tmp_path, ()), None, 1, lock)
     with pytest.raises(ValueError, match="another comparison"), locked(tmp_path, patience=0):
         pass
     process.communicate(b"\n")
