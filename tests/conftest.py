@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-import train
+import train  # before torch, as it sets how torch's threads wait
+
+import torch  # isort: skip
 
 os.environ.setdefault("PINPOINT_TRACEBACK", "1")  # a failing script shows where
 
