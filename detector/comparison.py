@@ -318,7 +318,7 @@ def _start(task: Task, gpu: str | None, jobs: int, lock: int) -> subprocess.Pope
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    # Threads that share a core wait for each other: twice as many took five times as long.
+    # The cells share the cores: threads of several that fight for one cost far more than they bring.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // jobs)))
     with (task.folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
