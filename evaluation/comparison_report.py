@@ -123,7 +123,7 @@ def _markdown(
         _table(means),
         "## Differences",
         f"Mean difference from {baseline}, seed by seed, and its 95 % interval over seeds and images. Bold: "
-        "without 0.",
+        "without 0, as one in 20 would be by chance.",
         _table(changes),
         "![paired differences](differences.png)",
         "### By object size",
