@@ -248,9 +248,9 @@ def _mean_ap(
     """
     if not counts.any():
         return float("nan")
-    true = target >= 0
-    label = np.where(true, results.gt_labels[target], results.labels)
-    kept = order[np.where(true, counts[target], in_range & (target == NOTHING))[order]]
+    true, index = target >= 0, np.maximum(target, 0)
+    label = np.where(true, results.gt_labels[index], results.labels)
+    kept = order[np.where(true, counts[index], in_range & (target == NOTHING))[order]]
     present = np.bincount(results.gt_labels[counts], minlength=classes)
     expected = counts if missed is None else counts & ~missed
     numbers = np.bincount(results.gt_labels[expected], minlength=classes)

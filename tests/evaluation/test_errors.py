@@ -193,6 +193,14 @@ def test_a_missed_class_is_mended_whole():
     assert costs["missed"] == pytest.approx(0.5)
 
 
+def test_ignored_detections_beside_a_single_object():
+    # One object, found; a detection in a region costs nothing.
+    truth = annotations([A], [0], ignore_boxes=[square(0, 0, 50)], ignore_labels=[0])
+    results, target, errors = analyse((detections([A, square(5, 5, 10)], [0.9, 0.8], [0, 0]), truth))
+    assert target.tolist() == [0, IGNORED]
+    assert error_costs(results, target, errors, 2)["all"] == {"AP50": 1.0} | dict.fromkeys(ERRORS, 0.0)
+
+
 def test_no_object_and_no_detection():
     results, target, errors = analyse((detections(), annotations()))
     assert all(
