@@ -7,36 +7,44 @@ import argparse
 from pathlib import Path
 
 from detector.cli import DetectionCLI, load_checkpoint, user_errors
-from evaluation.report import format_table, write_metrics, write_predictions
+from detector.evaluation_report import Outputs, write_evaluation
+from evaluation.difference import predictions_path
 
 
 def main(args: list[str] | None = None) -> None:
-    """Print the scores, write metrics.json and predictions.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Print the scores, write metrics.json, predictions.json and report.html."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    add = parser.add_argument
+    add("--ckpt_path", required=True, help="checkpoint that train.py wrote")
+    add("--split", choices=["val", "test"], default="val", help="split to score")
+    add("--output", type=Path, help="folder of the results; evaluation/ in the run folder if not given")
+    add("--no-report", dest="report", action="store_false", help="leave report.html and its figures out")
+    add(
+        "--submission", type=Path, metavar="DIR", help="write VisDrone's official result files to this folder"
     )
-    parser.add_argument("--ckpt_path", required=True, help="checkpoint that train.py wrote")
-    parser.add_argument("--split", choices=["val", "test"], default="val", help="split to score")
-    parser.add_argument(
-        "--output", type=Path, help="folder of the results; evaluation/ in the run folder if not given"
+    add(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="metrics.json or predictions.json of a run to compare with",
     )
     options, overrides = parser.parse_known_args(args)
+    against = predictions_path(options.against) if options.against else None
     checkpoint = load_checkpoint(options.ckpt_path)
     cli = DetectionCLI.from_checkpoint(checkpoint, overrides)
     run = cli.trainer.validate if options.split == "val" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
 
-    results, scores = cli.model.scores.gather(), cli.model.last_scores
+    results = cli.model.scores.gather()
     if results is None:  # another rank writes
         return
-    output = options.output or Path(options.ckpt_path).parents[1] / "evaluation"
-    output.mkdir(parents=True, exist_ok=True)
-    print(format_table(scores, cli.model.class_names))
-    write_metrics(
-        output / "metrics.json", {"checkpoint": str(options.ckpt_path), "split": options.split, **scores}
-    )
-    write_predictions(output / "predictions.json", results, cli.datamodule.category_ids)
-    print(f"\nmetrics.json and predictions.json are in {output}")
+    folder = options.output or Path(options.ckpt_path).parents[1] / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
+    outputs = Outputs(folder, options.report, options.submission, against)
+    print(write_evaluation(cli.model, cli.datamodule, results, facts, outputs))
+    print(f"\nmetrics.json, predictions.json{' and report.html' * options.report} are in {folder}")
 
 
 if __name__ == "__main__":

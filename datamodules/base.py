@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -283,9 +284,24 @@ class DetectionDataModule(LightningDataModule):
         return "test" if "test" in self.readers else "val"
 
     @property
+    def evaluated_split(self) -> Split:
+        """The split that was read to be scored; after `setup`."""
+        return self.test_split if self.test_split in self.records else "val"
+
+    @property
+    def evaluated(self) -> Records:
+        """That split."""
+        return self.records[self.evaluated_split]
+
+    @property
     def category_ids(self) -> list[int]:
-        """Id that the evaluated split gives each class index, for writing predictions; after `setup`."""
-        return self.records[self.test_split if self.test_split in self.records else "val"].category_ids
+        """Id that this split gives each class index, for writing predictions; after `setup`."""
+        return self.evaluated.category_ids
+
+    @property
+    def visdrone_annotations(self) -> Path | None:
+        """Folder of that split's files for VisDrone's official protocol; None for data without them."""
+        return None
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented batches of whole epochs, continuing where a resumed run stopped."""

@@ -70,10 +70,10 @@ class VisDroneDataModule(DetectionDataModule):
         seed: int = 0,
         augment: Augment = DEFAULT_AUGMENT,
     ) -> None:
-        folders: dict[Split, str] = {"train": "train", "val": "val", "test": "test-dev"}
+        names: dict[Split, str] = {"train": "train", "val": "val", "test": "test-dev"}
+        self.folders = {split: root / f"VisDrone2019-DET-{name}" for split, name in names.items()}
         readers: dict[Split, Reader] = {
-            split: partial(read_visdrone, root / f"VisDrone2019-DET-{name}")
-            for split, name in folders.items()
+            split: partial(read_visdrone, folder) for split, folder in self.folders.items()
         }
         super().__init__(
             readers,
@@ -85,6 +85,11 @@ class VisDroneDataModule(DetectionDataModule):
             seed,
             augment,
         )
+
+    @property
+    def visdrone_annotations(self) -> Path:
+        """Folder of the evaluated split's annotation files."""
+        return self.folders[self.evaluated_split] / "annotations"
 
 
 def read_visdrone(folder: Path, class_names: Sequence[str] = CLASS_NAMES) -> Records:

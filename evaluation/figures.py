@@ -26,6 +26,26 @@ TRUE, FALSE, MISSED, IGNORED_REGION = "#2ca02c", "#d62728", "#ffbf00", "#888888"
 MOST_NAMED = 12  # a legend or a matrix of more classes cannot be read
 
 
+def draw_all(
+    results: Results, scores: Mapping[str, float], analysis: Analysis, load_image: LoadImage, worst: int = 8
+) -> dict[str, Figure]:
+    """All figures by the name of their file: those of `draw_figures`, `worst_1` and so on, `gallery`.
+
+    Args:
+        results: detections and annotations.
+        scores: COCO's scores, see `evaluation.coco.evaluate`.
+        analysis: see `evaluation.analysis.analyse`.
+        load_image: see `LoadImage`.
+        worst: number of images to show.
+    """
+    figures = draw_figures(analysis, scores)
+    for place, image in enumerate(worst_images(results, analysis.shown, worst).tolist(), 1):
+        pixels = load_image(int(results.image_ids[image]))
+        figures[f"worst_{place}"] = draw_image(results, analysis.shown, image, pixels)
+    gallery = draw_gallery(results, analysis.shown, load_image)
+    return figures if gallery is None else figures | {"gallery": gallery}
+
+
 def draw_figures(analysis: Analysis, scores: Mapping[str, float]) -> dict[str, Figure]:
     """All figures that need no image, by the name of their file.
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from evaluation.analysis import Analysis
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
 from evaluation.errors import ERRORS
-from evaluation.figures import LoadImage, draw_figures, draw_gallery, draw_image, worst_images
+from evaluation.figures import LoadImage, draw_all, worst_images
 from evaluation.results import Results
 
 Cell = str | float | int
@@ -54,14 +54,8 @@ def write_report(
         load_image: gives the (H, W, 3) RGB pixels of the original image of an id.
         worst: number of images to show.
     """
-    figures = draw_figures(analysis, scores)
+    figures = draw_all(results, scores, analysis, load_image, worst)
     images = worst_images(results, analysis.shown, worst).tolist()
-    for place, image in enumerate(images, 1):
-        pixels = load_image(int(results.image_ids[image]))
-        figures[f"worst_{place}"] = draw_image(results, analysis.shown, image, pixels)
-    gallery = draw_gallery(results, analysis.shown, load_image)
-    if gallery is not None:
-        figures["gallery"] = gallery
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {}
     for name, figure in figures.items():
@@ -109,8 +103,8 @@ def write_report(
         '<div class="pair">',
         *(show(f"worst_{i}", f"Image {results.image_ids[image]}") for i, image in enumerate(images, 1)),
         "</div>",
-        "<h2>By size</h2>" if gallery is not None else "",
-        show("gallery", "Missed and found objects of each size.") if gallery is not None else "",
+        "<h2>By size</h2>" if "gallery" in pictures else "",
+        show("gallery", "Missed and found objects of each size.") if "gallery" in pictures else "",
     ]
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'

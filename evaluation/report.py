@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation import visdrone
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
+from evaluation.difference import Difference
 from evaluation.results import Results
 
 Row = Sequence[str | float]
@@ -40,6 +42,31 @@ def format_table(scores: Mapping[str, float], class_names: Sequence[str]) -> str
         _table(["class", "AP", "AP50"], by_class),
     ]
     return "\n\n".join(tables)
+
+
+def format_visdrone(scores: Mapping[str, float]) -> str:
+    """The scores of VisDrone's official protocol as text.
+
+    Args:
+        scores: percentages, see `evaluation.visdrone.evaluate`.
+    """
+    names = visdrone.SCORES
+    averages = {"VisDrone's protocol, %": "", "plain mean of the classes, %": "plain/"}
+    return _table(["", *names], [[t, *(scores[p + n] for n in names)] for t, p in averages.items()])
+
+
+def format_differences(differences: Mapping[str, Difference]) -> str:
+    """Differences from another run as text.
+
+    Args:
+        differences: by score, see `evaluation.difference.differences`.
+    """
+    header = ["", "this", "other", "difference", "95 % interval"]
+    rows: Iterable[Row] = (
+        [name, d.this, d.other, f"{d.mean:+.3f}", f"[{d.low:+.3f}, {d.high:+.3f}]"]
+        for name, d in differences.items()
+    )
+    return _table(header, rows)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
