@@ -12,9 +12,12 @@ B images, n objects of the fullest image, G objects of the batch, A points, C cl
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor

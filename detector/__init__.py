@@ -2,6 +2,6 @@
 
 import os
 
-# Before torch is imported: its CPU threads then sleep while they wait for each other. By default they spin, and where
-# another process needs a core too (a loader's worker is enough) a training step takes four times as long.
+# Before torch is imported: its CPU threads then sleep while they wait for each other. By default they spin,
+# and where another process needs a core too (a loader's worker will do) a step takes four times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
