@@ -1,4 +1,4 @@
-"""Habits of a training run: averaged weights, pictures, the run's summary."""
+"""Habits of a training run: averaged weights, pictures, figures of the scores, the run's summary."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,13 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
+from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch, ImageInfo
+from detector.evaluation_report import image_loader
 from detector.module import Detector
 from detector.postprocess import Detections
+from evaluation.analysis import analyse
+from evaluation.figures import draw_all
 
 
 class EMA(WeightAveraging):
@@ -80,6 +84,29 @@ class PredictionImages(Callback):
             picture = draw(batch, i, detections, self.min_score)
             trainer.logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
             self.drawn += 1
+
+
+class EvaluationFigures(Callback):
+    """Draws the figures of evaluate.py's report to TensorBoard when a training ends, from its last scores."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what the sanity check scored."""
+        assert isinstance(pl_module, Detector)
+        pl_module.last_scores = {}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather what the last validation found, on all ranks alike, and draw it on the first."""
+        assert isinstance(pl_module, Detector)
+        if not pl_module.last_scores or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        results = pl_module.scores.gather()
+        if results is None:  # another rank draws
+            return
+        data: DetectionDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by fit(datamodule=...)
+        analysis = analyse(results, pl_module.class_names, pl_module.postprocess.max_detections)
+        figures = draw_all(results, pl_module.last_scores, analysis, image_loader(data.records["val"]))
+        for name, figure in figures.items():
+            trainer.logger.experiment.add_figure(f"evaluation/{name}", figure, trainer.global_step)
 
 
 class NetworkSummary(Callback):

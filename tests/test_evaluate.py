@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import TINY_MODEL, Run
-from test_scripts import coco_options, fails, write_coco
+from test_scripts import coco_options, events, fails, write_coco
 
 import evaluate
 import train
@@ -182,3 +182,23 @@ def test_another_run_of_other_images(run: Run, capsys, monkeypatch, tmp_path: Pa
     message = fails(capsys, monkeypatch, evaluate.main, args)
     assert "image 999" in message
     assert str(file) in message
+
+
+# TensorBoard
+
+
+def test_tensorboard_shows_the_figures_of_the_last_validation(run: Run) -> None:
+    figures = [tag for tag in events(run).Tags()["images"] if tag.startswith("evaluation/")]
+    expected = {
+        f"evaluation/{name}" for name in ("sizes", "errors", "curves", "calibration", "worst_1", "gallery")
+    }
+    assert expected <= set(figures)
+    # Two epochs of three steps: drawn once, at the end.
+    assert [event.step for event in events(run).Images("evaluation/sizes")] == [6]
+
+
+def test_without_validation_no_figures_are_drawn(run: Run, tmp_path: Path, monkeypatch) -> None:
+    # The sanity check scores a batch, which is no score of the training.
+    monkeypatch.setattr("detector.callbacks.draw_all", lambda *_: pytest.fail("drew the sanity check"))
+    options = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2", "--trainer.accelerator=cpu"]
+    train.main([*run.scenes, *TINY_MODEL, *options, f"--trainer.logger.init_args.save_dir={tmp_path}"])
