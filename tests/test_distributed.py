@@ -56,3 +56,9 @@ def test_two_ranks_evaluate_too(run: Path, tmp_path: Path) -> None:
     assert one == two
     predictions = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
     assert predictions[0] == predictions[1]
+
+
+def test_the_first_rank_draws_what_all_ranks_found(run: Path) -> None:
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert {"evaluation/sizes", "evaluation/gallery"} <= set(events.Tags()["images"])
