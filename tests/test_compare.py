@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_MODEL, tiny_scenes
+from tiny import TINY_MODEL, tiny_scenes
 
 import compare
 from detector.cell import RESULT, read_curves, run_cell

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_MODEL, tiny_scenes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY_MODEL, tiny_scenes
 
 ROOT = Path(__file__).parents[1]
 

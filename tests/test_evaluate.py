@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import TINY_MODEL, Run
 from test_scripts import coco_options, events, fails, write_coco
+from tiny import TINY_MODEL, Run
 
 import evaluate
 import train

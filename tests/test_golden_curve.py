@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from conftest import TINY_MODEL, tiny_scenes
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tiny import TINY_MODEL, tiny_scenes
 
 from detector.cli import DetectionCLI
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY_MODEL, Run, tiny_scenes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY_MODEL, Run, tiny_scenes
 
 import evaluate
 import train
