@@ -1,230 +1,24 @@
-"""What all data modules share: records, the data set, loaders and the step on the device."""
+"""What all data modules share: loaders, samplers and the step on the device."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
-from datamodules.mosaic import mosaic, partners
+from datamodules.batch import Batch, Sample, collate
+from datamodules.dataset import DetectionDataset
+from datamodules.records import Reader, Records, Split
 from datamodules.samplers import EvalSampler, TrainSampler
-from datamodules.transforms import Augment, Finish, jitter, letterbox, to_float
-
-Split = Literal["train", "val", "test"]
+from datamodules.transforms import Augment, to_float
 
 DEFAULT_AUGMENT = Augment()
-
-
-class DataError(ValueError):
-    """A mistake in the user's data or paths: one message with the file and the remedy.
-
-    A `DataLoader` raises a worker's exception again with the worker's whole traceback as its message;
-    of that, only the message itself is kept.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition("DataError: ")[2].strip())
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One image of a data set, not yet read.
-
-    Attributes:
-        path: where the image file lies.
-        info: image id, file name and size.
-        annotations: its objects and ignore regions.
-    """
-
-    path: str
-    info: ImageInfo
-    annotations: Annotations
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """A data set split, as its reader found it.
-
-    Attributes:
-        class_names: name of each class index.
-        category_ids: id that the data set gives each class index; for writing predictions.
-        images: the images, ascending by image id.
-    """
-
-    class_names: list[str]
-    category_ids: list[int]
-    images: list[Record]
-
-
-LARGEST = 1e12
-"""Coordinates and areas from here on are mistakes; they would overflow float32 arithmetic."""
-
-SMALLEST = 0.01
-"""A box whose side inside the image is below this many pixels has no size."""
-
-
-class ObjectList:
-    """Gathers the rows of one image, as a reader finds them, into its `Annotations`.
-
-    Args:
-        info: the image.
-
-    Attributes:
-        vanished: number of boxes left out, because they have no size or lie wholly outside the image.
-    """
-
-    def __init__(self, info: ImageInfo) -> None:
-        self.info = info
-        self.vanished = 0
-        self._objects: list[tuple[float, ...]] = []
-        self._ignored: list[tuple[float, ...]] = []
-
-    def add(
-        self,
-        box: tuple[float, float, float, float],
-        label: int,
-        area: float | None = None,
-        ignore: bool = False,
-    ) -> None:
-        """Add a row.
-
-        Args:
-            box: (x, y, width, height) pixels of the original image.
-            label: class index; `ANY_CLASS` makes an ignore box of every class.
-            area: area of the object, where it is known better than by its box.
-            ignore: whether the row is an ignore box of its class.
-
-        Raises:
-            ValueError: if a number is not finite, or far too large for pixels.
-        """
-        x, y, w, h = box
-        row = (x, y, x + w, y + h, w * h if area is None else area, label)
-        if not all(abs(value) < LARGEST for value in row):
-            raise ValueError(f"box {list(box)} with area {row[4]} is not in pixels")
-        height, width = self.info.size
-        if min(w, h, min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)) < SMALLEST:
-            self.vanished += 1
-        elif ignore or label == ANY_CLASS:
-            self._ignored.append(row)
-        else:
-            self._objects.append(row)
-
-    def annotations(self) -> Annotations:
-        """All rows as arrays, in the order they came."""
-        found = np.array(self._objects, dtype=np.float64).reshape(-1, 6)
-        ignored = np.array(self._ignored, dtype=np.float64).reshape(-1, 6)
-        return Annotations(
-            boxes=found[:, :4].astype(np.float32),
-            labels=found[:, 5].astype(np.int64),
-            areas=found[:, 4].astype(np.float32),
-            ignore_boxes=ignored[:, :4].astype(np.float32),
-            ignore_labels=ignored[:, 5].astype(np.int64),
-        )
-
-
-Reader = Callable[[Sequence[str]], Records]
-"""Reads one split, given the class names that set the order of the class indices."""
-
-
-def read_image(record: Record) -> NDArray[np.uint8]:
-    """Decode an image: (h, w, 3) uint8 RGB, as stored (an EXIF rotation is not applied).
-
-    Raises:
-        DataError: if the file cannot be read or has another size than its record.
-    """
-    image = cv2.imread(record.path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
-        raise DataError(f"{record.path} {problem}: restore the file or remove it from the annotations")
-    if image.shape[:2] != record.info.size:
-        raise DataError(
-            f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, but its annotations say "
-            f"{record.info.size[1]}x{record.info.size[0]}: correct the width and height there"
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
-
-
-class DetectionDataset(Dataset[Sample]):
-    """Samples of a split, of one size, ready to be collated.
-
-    An `(epoch, index)` key gives a training sample, a function of seed, epoch and the indices of its batch
-    alone; a bare index, or a data set without `augment`, gives the letterboxed image with its annotations.
-
-    Args:
-        records: the images.
-        image_size: (H, W) of the samples.
-        augment: random changes; None for evaluation.
-        seed: seed of the random changes.
-        mosaic_epochs: number of epochs with mosaic, None for all.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        image_size: tuple[int, int],
-        augment: Augment | None = None,
-        seed: int = 0,
-        mosaic_epochs: int | None = None,
-    ) -> None:
-        self.records, self.image_size = records, image_size
-        self.augment, self.seed, self.mosaic_epochs = augment, seed, mosaic_epochs
-        self.finish = Finish(augment) if augment else None
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """One sample; see `__getitems__`."""
-        return self._transform([self._read(key)], 0, key)
-
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Sample]:
-        """The samples of one batch; each image is decoded once, however many mosaics it is part of."""
-        if not self._mosaic_probability(keys[0]):
-            return [self[key] for key in keys]
-        samples = [self._read(key) for key in keys]
-        return [self._transform(samples, own, key) for own, key in enumerate(keys)]
-
-    def _mosaic_probability(self, key: int | tuple[int, int]) -> float:
-        if self.augment is None or not isinstance(key, tuple):
-            return 0
-        closed = self.mosaic_epochs is not None and key[0] >= self.mosaic_epochs
-        return 0 if closed else self.augment.mosaic
-
-    def _read(self, key: int | tuple[int, int]) -> Sample:
-        record = self.records[key[1] if isinstance(key, tuple) else key]
-        height, width = record.info.size
-        annotations = record.annotations
-        limit = np.array((width, height, width, height), dtype=np.float32)
-        return Sample(
-            image=read_image(record),
-            boxes=annotations.boxes.clip(0, limit),
-            labels=annotations.labels,
-            ignore_boxes=annotations.ignore_boxes.clip(0, limit),
-            info=record.info,
-            annotations=annotations,
-        )
-
-    def _transform(self, batch: Sequence[Sample], own: int, key: int | tuple[int, int]) -> Sample:
-        if self.augment is None or self.finish is None or not isinstance(key, tuple):
-            return letterbox(batch[own], self.image_size)
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
-        if rng.random() < self._mosaic_probability(key):
-            members = [batch[own], *(batch[i] for i in partners(len(batch), own, rng))]
-            sample = mosaic(members, self.image_size, self.augment, rng)
-        else:
-            sample = jitter(batch[own], self.image_size, self.augment, rng)
-        return self.finish(sample, rng)
 
 
 class DetectionDataModule(LightningDataModule):
@@ -315,7 +109,9 @@ class DetectionDataModule(LightningDataModule):
                 start_batch = progress.processed  # type: ignore[attr-defined]
         records = self.records["train"].images
         dataset = DetectionDataset(records, self.image_size, self.augment, self.seed, self._mosaic_epochs())
-        sampler = TrainSampler(len(records), self.batch_size, self.seed, rank, world_size, epoch, start_batch)
+        sampler = TrainSampler(
+            len(records), self.image_size, self.batch_size, self.seed, rank, world_size, epoch, start_batch
+        )
         return self._loader(dataset, sampler, self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -13,18 +13,9 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.base import (
-    DEFAULT_AUGMENT,
-    DataError,
-    DetectionDataModule,
-    ObjectList,
-    Reader,
-    Record,
-    Records,
-    Split,
-)
+from datamodules.base import DetectionDataModule
 from datamodules.batch import ANY_CLASS, ImageInfo
-from datamodules.transforms import Augment
+from datamodules.records import DataError, ObjectList, Reader, Record, Records, Split
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a row raises when an entry is missing or of the wrong kind."""
@@ -41,13 +32,7 @@ class CocoDataModule(DetectionDataModule):
         ignore_categories: categories that mark regions with unlabelled objects of any class.
         class_names: order of the classes, where a trained model sets it; the data set's own categories
             ascending by id if not given.
-        image_size: height and width of the network's input.
-        batch_size: training images a batch and device.
-        val_batch_size: evaluation images a batch and device; the training batch size if not given.
-        num_workers: processes that read a split for one device; by default one less than its share of
-            the CPUs, at most 8, and none for a small data set.
-        seed: seed of order and augmentation.
-        augment: random changes of training images.
+        **options: see `DetectionDataModule`.
 
     Raises:
         DataError: if class names are needed and `val_annotations` cannot be read.
@@ -61,12 +46,7 @@ class CocoDataModule(DetectionDataModule):
         val_annotations: Path,
         ignore_categories: Sequence[str] = (),
         class_names: Sequence[str] | None = None,
-        image_size: tuple[int, int] = (640, 640),
-        batch_size: int = 16,
-        val_batch_size: int | None = None,
-        num_workers: int | None = None,
-        seed: int = 0,
-        augment: Augment = DEFAULT_AUGMENT,
+        **options: Any,
     ) -> None:
         readers: dict[Split, Reader] = {
             "train": partial(read_coco, train_annotations, train_images, ignore_categories),
@@ -74,7 +54,7 @@ class CocoDataModule(DetectionDataModule):
         }
         # The smaller file: COCO's own training annotations take 20 s to parse.
         names = class_names or read_class_names(val_annotations, ignore_categories)
-        super().__init__(readers, names, image_size, batch_size, val_batch_size, num_workers, seed, augment)
+        super().__init__(readers, names, **options)
 
 
 def read_class_names(annotations: Path, ignore_categories: Sequence[str] = ()) -> list[str]:

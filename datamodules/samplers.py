@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
 
 
-class TrainSampler(Sampler[tuple[int, int]]):
-    """Shuffled `(epoch, index)` keys of one rank, the same number on every rank.
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a training sample depends on, beside the seed and the other keys of its batch.
+
+    Attributes:
+        epoch: epoch, from 0.
+        index: position of the image in its split.
+        size: (H, W) of the batch that the sample is for.
+    """
+
+    epoch: int
+    index: int
+    size: tuple[int, int]
+
+
+class TrainSampler(Sampler[Key]):
+    """Shuffled keys of one rank, the same number on every rank.
 
     The epoch travels with the index, because persistent workers never see a change of their data set.
     Lightning calls `iter` before the first `set_epoch`, so the constructor takes the epoch too.
 
     Args:
         length: number of images.
+        size: (H, W) of the batches.
         batch_size: images a batch and rank.
         seed: seed of the order.
         rank: this process's number.
@@ -27,6 +44,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
     def __init__(
         self,
         length: int,
+        size: tuple[int, int],
         batch_size: int,
         seed: int,
         rank: int = 0,
@@ -34,7 +52,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
         epoch: int = 0,
         start_batch: int = 0,
     ) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.length, self.size, self.batch_size, self.seed = length, size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch, self.start_batch = epoch, start_batch
 
@@ -49,11 +67,11 @@ class TrainSampler(Sampler[tuple[int, int]]):
         # Whole batches only, so that every rank makes the same steps; a small set is one short batch.
         return whole_batches * self.batch_size or -(-self.length // self.world_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         shard = np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size]
         for index in shard[self.start_batch * self.batch_size :]:
-            yield self.epoch, int(index)
+            yield Key(self.epoch, int(index), self.size)
 
 
 class EvalSampler(Sampler[int]):

@@ -20,10 +20,10 @@ from uuid import uuid4
 
 import cv2
 
-from datamodules.base import DEFAULT_AUGMENT, DetectionDataModule, Reader, Split
+from datamodules.base import DetectionDataModule
 from datamodules.coco import read_coco
+from datamodules.records import Reader, Split
 from datamodules.scene_drawing import CROWD, LOOK_ALIKE, PERSON, Scene, draw_scene
-from datamodules.transforms import Augment
 
 CLASS_NAMES = ("person", "car", "truck")
 VERSION = 2
@@ -45,13 +45,7 @@ class ScenesDataModule(DetectionDataModule):
             images hold more of them.
         scene_seed: seed of the scenes; image k of a split depends on seed, split, size and k alone.
         class_names: order of the classes, where a trained model sets it; person, car, truck if not given.
-        image_size: height and width of the network's input.
-        batch_size: training images a batch and device.
-        val_batch_size: evaluation images a batch and device; the training batch size if not given.
-        num_workers: processes that read a split for one device; by default one less than its share of
-            the CPUs, at most 8, and none for a small data set.
-        seed: seed of order and augmentation.
-        augment: random changes of training images.
+        **options: see `DetectionDataModule`.
 
     Raises:
         ValueError: if a count is below 1 or a side of the scenes below 64 pixels.
@@ -65,12 +59,7 @@ class ScenesDataModule(DetectionDataModule):
         scene_size: tuple[int, int] = (320, 320),
         scene_seed: int = 0,
         class_names: Sequence[str] | None = None,
-        image_size: tuple[int, int] = (320, 320),
-        batch_size: int = 16,
-        val_batch_size: int | None = None,
-        num_workers: int | None = None,
-        seed: int = 0,
-        augment: Augment = DEFAULT_AUGMENT,
+        **options: Any,
     ) -> None:
         if min(train_count, val_count) < 1:
             raise ValueError(
@@ -90,7 +79,7 @@ class ScenesDataModule(DetectionDataModule):
             for split, folder in self.folders.items()
         }
         names = class_names or CLASS_NAMES
-        super().__init__(readers, names, image_size, batch_size, val_batch_size, num_workers, seed, augment)
+        super().__init__(readers, names, **options)
 
     def prepare_data(self) -> None:
         """Draw and write the scenes that the cache does not have."""

@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, UnidentifiedImageError
 
-from datamodules.base import (
-    DEFAULT_AUGMENT,
-    DataError,
-    DetectionDataModule,
-    ObjectList,
-    Reader,
-    Record,
-    Records,
-    Split,
-)
+from datamodules.base import DetectionDataModule
 from datamodules.batch import ANY_CLASS, ImageInfo
-from datamodules.transforms import Augment
+from datamodules.records import DataError, ObjectList, Reader, Record, Records, Split
 
 CLASS_NAMES = (
     "pedestrian",
@@ -50,41 +42,21 @@ class VisDroneDataModule(DetectionDataModule):
     Args:
         root: folder that holds VisDrone2019-DET-train, VisDrone2019-DET-val and VisDrone2019-DET-test-dev.
         class_names: order of the classes, where a trained model sets it; VisDrone's own if not given.
-        image_size: height and width of the network's input.
-        batch_size: training images a batch and device.
-        val_batch_size: evaluation images a batch and device; the training batch size if not given.
-        num_workers: processes that read a split for one device; by default one less than its share of
-            the CPUs, at most 8, and none for a small data set.
-        seed: seed of order and augmentation.
-        augment: random changes of training images.
+        **options: see `DetectionDataModule`.
     """
 
     def __init__(
         self,
         root: Path = Path("data/visdrone"),
         class_names: Sequence[str] | None = None,
-        image_size: tuple[int, int] = (640, 640),
-        batch_size: int = 16,
-        val_batch_size: int | None = None,
-        num_workers: int | None = None,
-        seed: int = 0,
-        augment: Augment = DEFAULT_AUGMENT,
+        **options: Any,
     ) -> None:
         names: dict[Split, str] = {"train": "train", "val": "val", "test": "test-dev"}
         self.folders = {split: root / f"VisDrone2019-DET-{name}" for split, name in names.items()}
         readers: dict[Split, Reader] = {
             split: partial(read_visdrone, folder) for split, folder in self.folders.items()
         }
-        super().__init__(
-            readers,
-            class_names or CLASS_NAMES,
-            image_size,
-            batch_size,
-            val_batch_size,
-            num_workers,
-            seed,
-            augment,
-        )
+        super().__init__(readers, class_names or CLASS_NAMES, **options)
 
     @property
     def visdrone_annotations(self) -> Path:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datamodules.base import DetectionDataModule, Records, read_image
+from datamodules.base import DetectionDataModule
+from datamodules.reading import read_image
+from datamodules.records import Records
 from detector.module import Detector
 from evaluation import coco, visdrone
 from evaluation.analysis import analyse

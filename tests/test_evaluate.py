@@ -11,8 +11,9 @@ from tiny import TINY_MODEL, Run
 
 import evaluate
 import train
-from datamodules.base import Record, Records, read_image
 from datamodules.batch import Annotations, ImageInfo
+from datamodules.reading import read_image
+from datamodules.records import Record, Records
 from detector.cli import DetectionCLI
 from detector.evaluation_report import image_loader, image_names
 from evaluation import visdrone

@@ -7,7 +7,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
-from datamodules.base import DataError, default_workers, read_image
+from datamodules.base import default_workers
+from datamodules.reading import read_image
+from datamodules.records import DataError
+from datamodules.samplers import Key
 from datamodules.transforms import Augment
 
 
@@ -187,7 +190,7 @@ def test_visible_share_counts_from_the_edge_of_the_image(coco_folder):
     augment = Augment(flip=0, scale=(1, 1), translate=0, mosaic=0, min_visibility=0.2)
     module = coco_folder.module(image_size=(48, 64), augment=augment)
     module.setup("fit")
-    sample = module.train_dataloader().dataset[0, 0]
+    sample = module.train_dataloader().dataset[Key(0, 0, (48, 64))]
     np.testing.assert_allclose(sample.boxes, [[0, 0, 10, 20]], atol=1e-3)
     assert len(sample.ignore_boxes) == 0
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from datamodules.base import DataError
 from datamodules.batch import ANY_CLASS
 from datamodules.coco import CocoDataModule, read_class_names, read_coco
+from datamodules.records import DataError
 
 
 def read(folder, ignore_categories=("dontcare",), class_names=None):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from datamodules.base import DetectionDataset
 from datamodules.batch import ImageInfo, Sample
+from datamodules.dataset import DetectionDataset
 from datamodules.mosaic import CENTRE, mosaic, partners
+from datamodules.samplers import Key
 from datamodules.transforms import Augment
 
 
@@ -87,11 +88,12 @@ def test_mosaic_is_a_function_of_seed_epoch_and_batch(coco_folder):
     def batch(keys, seed=0):
         return DetectionDataset(records, (32, 48), Augment(mosaic=1), seed).__getitems__(keys)
 
-    keys = [(3, 0), (3, 1), (3, 2), (3, 3)]
+    keys = [Key(3, i, (32, 48)) for i in range(4)]
+    epoch, partner = Key(4, 0, (32, 48)), Key(3, 5, (32, 48))
     first, again = batch(keys), batch(keys)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
-    for changed in (batch(keys, seed=1)[0], batch([(4, 0), *keys[1:]])[0], batch([*keys[:1], (3, 5)])[0]):
+    for changed in (batch(keys, seed=1)[0], batch([epoch, *keys[1:]])[0], batch([*keys[:1], partner])[0]):
         assert not np.array_equal(first[0].image, changed.image)
 
 
@@ -102,6 +104,6 @@ def test_mosaic_closes_for_the_last_epochs(coco_folder):
     plain = DetectionDataset(records, (32, 48), Augment(mosaic=0))
     closing = DetectionDataset(records, (32, 48), Augment(mosaic=1), mosaic_epochs=2)
     for epoch, same in ((0, False), (1, False), (2, True), (3, True)):
-        keys = [(epoch, 0), (epoch, 1)]
+        keys = [Key(epoch, i, (32, 48)) for i in range(2)]
         pairs = zip(closing.__getitems__(keys), plain.__getitems__(keys), strict=True)
         assert all(np.array_equal(one.image, other.image) for one, other in pairs) == same

@@ -2,35 +2,37 @@ import pytest
 
 from datamodules.samplers import EvalSampler, TrainSampler
 
+SIZE = (32, 48)
 
-def keys(*arguments, **more):
-    return list(TrainSampler(*arguments, **more))
+
+def keys(length, *arguments, **more):
+    return list(TrainSampler(length, SIZE, *arguments, **more))
 
 
 def test_an_epoch_shows_each_image_at_most_once_in_whole_batches():
     # 23 images in batches of 5: 4 batches, 3 images wait for another epoch.
     first = keys(23, 5, seed=0)
     assert len(first) == 20
-    assert len({index for _, index in first}) == 20
-    assert {epoch for epoch, _ in first} == {0}
+    assert len({key.index for key in first}) == 20
+    assert {key.epoch for key in first} == {0}
 
 
 def test_keys_carry_their_epoch():
-    assert {epoch for epoch, _ in keys(23, 5, seed=0, epoch=3)} == {3}
+    assert {key.epoch for key in keys(23, 5, seed=0, epoch=3)} == {3}
 
 
 def test_images_left_out_change_with_the_epoch():
     shown = set()
     for epoch in range(10):
-        shown |= {index for _, index in keys(23, 5, seed=0, epoch=epoch)}
+        shown |= {key.index for key in keys(23, 5, seed=0, epoch=epoch)}
     assert shown == set(range(23))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     assert keys(50, 4, seed=1) == keys(50, 4, seed=1)
     assert keys(50, 4, seed=1) != keys(50, 4, seed=2)
-    order = [index for _, index in keys(50, 4, seed=1)]
-    assert order != [index for _, index in keys(50, 4, seed=1, epoch=1)]
+    order = [key.index for key in keys(50, 4, seed=1)]
+    assert order != [key.index for key in keys(50, 4, seed=1, epoch=1)]
 
 
 @pytest.mark.parametrize(("length", "world_size"), [(23, 2), (64, 4), (3, 2), (1, 4), (7, 8)])
@@ -38,7 +40,7 @@ def test_ranks_have_equal_shards_that_share_no_image_when_there_are_enough(lengt
     shards = [keys(length, 2, 0, rank, world_size) for rank in range(world_size)]
     assert len({len(shard) for shard in shards}) == 1
     assert len(shards[0]) >= 1
-    indices = [index for shard in shards for _, index in shard]
+    indices = [key.index for shard in shards for key in shard]
     if length >= 2 * world_size:
         assert len(set(indices)) == len(indices)
         assert len(shards[0]) % 2 == 0
@@ -47,11 +49,11 @@ def test_ranks_have_equal_shards_that_share_no_image_when_there_are_enough(lengt
 
 
 def test_set_smaller_than_a_batch_is_one_short_batch():
-    assert sorted(index for _, index in keys(3, 16, seed=0)) == [0, 1, 2]
+    assert sorted(key.index for key in keys(3, 16, seed=0)) == [0, 1, 2]
 
 
 def test_resume_skips_what_was_seen_in_the_first_epoch_only():
-    sampler = TrainSampler(20, 4, seed=0, epoch=2, start_batch=3)
+    sampler = TrainSampler(20, SIZE, 4, seed=0, epoch=2, start_batch=3)
     assert list(sampler) == keys(20, 4, seed=0, epoch=2)[12:]
     assert len(sampler) == 20  # the whole epoch, or Lightning would end it early
     sampler.set_epoch(2)

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.base import DataError
 from datamodules.batch import ANY_CLASS
+from datamodules.records import DataError
 from datamodules.visdrone import CLASS_NAMES, VisDroneDataModule, read_visdrone
 
 ROWS = """10,20,30,40,1,4,0,0
