@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from datamodules.from_config import data_module
+from datamodules.scenes import ScenesDataModule
+from detector.cli import DetectionCLI
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def options(module):
+    return module.image_size, module.batch_size, module.seed, module.augment, module.class_names
+
+
+def test_builds_what_train_py_builds(tmp_path):
+    more = tmp_path / "more.yaml"
+    more.write_text("seed_everything: 5\ndata: {init_args: {batch_size: 3, augment: {mosaic: 0.25}}}\n")
+    recipes = [CONFIGS / "visdrone_hybrid.yaml", more]
+    overrides = ["--data.augment.flip=0.125", "--data.image_size=[64,96]"]
+    ours = data_module(recipes, overrides)
+    cli = DetectionCLI(
+        [*(f"--config={path}" for path in recipes), *overrides, "--model.network.pretrained=false"], False
+    )
+    assert type(ours) is type(cli.datamodule)
+    assert options(ours) == options(cli.datamodule)
+    assert options(ours)[:3] == ((64, 96), 3, 5)
+
+
+def test_a_class_may_come_from_the_command_line_alone():
+    module = data_module([], ["--data=ScenesDataModule", "--data.train_count=3"])
+    assert isinstance(module, ScenesDataModule)
+    assert module.counts["train"] == 3
+
+
+@pytest.mark.parametrize(
+    ("recipes", "overrides", "message"),
+    [
+        (["nope.yaml"], [], r"nope\.yaml cannot be read as a recipe"),
+        (["small.yaml"], [], r"small\.yaml: the following arguments are required: data"),
+        (["quickstart.yaml"], ["--data.augment.mosaik=1"], r"(?s)quickstart\.yaml: .*augment\.mosaik=1"),
+        (["quickstart.yaml"], ["--data.augment.flip=2"], r"augment.flip must lie in \[0, 1\], got 2"),
+        (["quickstart.yaml"], ["--model.x=2"], "unrecognized arguments: --model.x=2"),
+    ],
+)
+def test_mistakes_give_one_message(recipes, overrides, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        data_module([CONFIGS / name for name in recipes], overrides)
+    assert "Union" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["just words", "data: [", "data: {class_path: NoSuchModule}"])
+def test_not_a_recipe(tmp_path, content):
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"broken\.yaml"):
+        data_module([path])
