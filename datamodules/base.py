@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
 from datamodules.batch import Batch, Sample, collate
 from datamodules.dataset import DetectionDataset
-from datamodules.records import Reader, Records, Split
-from datamodules.samplers import EvalSampler, TrainSampler
+from datamodules.records import OnError, Problems, Reader, Records, Split
+from datamodules.samplers import DEFAULT_SAMPLING, EvalSampler, Sampling, TrainSampler
 from datamodules.transforms import Augment, to_float
 
 DEFAULT_AUGMENT = Augment()
@@ -34,6 +36,7 @@ class DetectionDataModule(LightningDataModule):
             the CPUs, at most 8, and none for a small data set.
         seed: seed of order and augmentation.
         augment: random changes of training images.
+        sampling: how often training images come, and how large their batches are.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class DetectionDataModule(LightningDataModule):
         num_workers: int | None = None,
         seed: int = 0,
         augment: Augment = DEFAULT_AUGMENT,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> None:
         super().__init__()
         # A rank may get no validation image at all: shards are never padded.
@@ -59,6 +63,8 @@ class DetectionDataModule(LightningDataModule):
         self.image_size = (image_size[0], image_size[1])
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed, augment
+        self.sampling = sampling
+        self.on_error: OnError = on_error
         self.records: dict[Split, Records] = {}
 
     def setup(self, stage: str) -> None:
@@ -70,7 +76,14 @@ class DetectionDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in needed.get(stage, (self.test_split,)):
             if split not in self.records:
-                self.records[split] = self.readers[split](self.class_names)
+                self.records[split] = self._read(split)
+
+    def _read(self, split: Split) -> Records:
+        problems = Problems(self.on_error)
+        records = self.readers[split](self.class_names, problems)
+        if problems.found:
+            rank_zero_warn(f"{split} split: {problems.summary(len(records.images))}")
+        return records
 
     @property
     def test_split(self) -> Split:
@@ -93,6 +106,13 @@ class DetectionDataModule(LightningDataModule):
         return self.evaluated.category_ids
 
     @property
+    def class_counts(self) -> list[int]:
+        """Training objects of each class, for `model.loss.class_weights`; after `setup("fit")`."""
+        labels = np.concatenate([image.annotations.labels for image in self.records["train"].images])
+        counts: list[int] = np.bincount(labels, minlength=len(self.class_names)).tolist()
+        return counts
+
+    @property
     def visdrone_annotations(self) -> Path | None:
         """Folder of that split's files for VisDrone's official protocol; None for data without them."""
         return None
@@ -110,7 +130,15 @@ class DetectionDataModule(LightningDataModule):
         records = self.records["train"].images
         dataset = DetectionDataset(records, self.image_size, self.augment, self.seed, self._mosaic_epochs())
         sampler = TrainSampler(
-            len(records), self.image_size, self.batch_size, self.seed, rank, world_size, epoch, start_batch
+            records,
+            self.image_size,
+            self.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            epoch,
+            start_batch,
+            self.sampling,
         )
         return self._loader(dataset, sampler, self.batch_size)
 

@@ -78,7 +78,7 @@ class DetectionDataset(Dataset[Sample]):
     def _transform(self, batch: Sequence[Sample], own: int, key: int | Key) -> Sample:
         if self.augment is None or self.finish is None or not isinstance(key, Key):
             return letterbox(batch[own], self.image_size)
-        rng = np.random.default_rng([self.seed, key.epoch, key.index])
+        rng = np.random.default_rng([self.seed, key.epoch, key.index, key.copy])
         if rng.random() < self._mosaic_probability(key):
             members = [batch[own], *(batch[i] for i in partners(len(batch), own, rng))]
             sample = mosaic(members, key.size, self.augment, rng)

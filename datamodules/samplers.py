@@ -1,12 +1,22 @@
-"""Samplers that know their epoch and their rank: which image comes when, as a function of the seed alone."""
+"""Samplers that know their epoch and their rank: which image comes when, as a function of the seed alone.
+
+n images of a split, N batches of an epoch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from datamodules.records import Record
+
+STRIDE = 32
+"""Pixels; canvases that vary have sides of multiples of it, the largest stride of the networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +27,154 @@ class Key:
         epoch: epoch, from 0.
         index: position of the image in its split.
         size: (H, W) of the batch that the sample is for.
+        copy: from 0, which showing of the image in this epoch; each is augmented in its own way.
     """
 
     epoch: int
     index: int
     size: tuple[int, int]
+    copy: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How often training images come, and how large their batches are; by default each once, at one size.
+
+    Args:
+        repeat_threshold: show images more often that hold a rare class, one that less than this share of the
+            images hold: sqrt(repeat_threshold / share) times an epoch, by their rarest class. In (0, 1].
+        background: wanted share of images without objects, in [0, 1). An epoch shows the other images as
+            often as it would without this option, and of those without objects a random part, or all of them
+            repeatedly, to make up the share; so it gets shorter or longer. None leaves them as they are.
+        rectangular: make batches of images of similar aspect ratio, on a canvas of that ratio, of about the
+            area of image_size, with sides of multiples of 32 pixels.
+        multi_scale: smallest and largest factor of the sides of a batch's canvas, drawn log-uniformly for
+            every batch; the sides become multiples of 32 pixels. Memory must suffice for the largest.
+
+    Source: Gupta et al. 2019, LVIS, appendix (repeat factor sampling; 0.001 there).
+    """
+
+    repeat_threshold: float | None = None
+    background: float | None = None
+    rectangular: bool = False
+    multi_scale: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: if a parameter lies outside its range.
+        """
+        if self.repeat_threshold is not None and not 0 < self.repeat_threshold <= 1:
+            raise ValueError(f"sampling.repeat_threshold must lie in (0, 1], got {self.repeat_threshold}")
+        if self.background is not None and not 0 <= self.background < 1:
+            raise ValueError(f"sampling.background must lie in [0, 1), got {self.background}")
+        if self.multi_scale is not None and not 0 < self.multi_scale[0] <= self.multi_scale[1]:
+            raise ValueError(
+                "sampling.multi_scale must be two factors, 0 < smallest <= largest, got "
+                f"{list(self.multi_scale)}"
+            )
+
+    def factors(self, labels: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        """How often each image comes in an epoch, on average.
+
+        Args:
+            labels: class indices of the objects of each image, n of them.
+
+        Returns:
+            (n,) >= 0.
+
+        Raises:
+            ValueError: if the wanted share of background cannot be had.
+        """
+        factors = np.ones(len(labels))
+        if self.repeat_threshold is not None:
+            factors = repeat_factors(labels, self.repeat_threshold)
+        if self.background is not None:
+            empty = np.array([len(objects) == 0 for objects in labels])
+            if empty.all() or (self.background > 0 and not empty.any()):
+                raise ValueError(
+                    f"data.sampling.background is {self.background}, but {empty.sum()} of the {len(labels)} "
+                    "training images are without objects: leave it out, or add images of the other kind"
+                )
+            wanted = factors[~empty].sum() * self.background / (1 - self.background)
+            factors[empty] = wanted / max(empty.sum(), 1)
+        return factors
+
+
+DEFAULT_SAMPLING = Sampling()
+
+
+def repeat_factors(labels: Sequence[NDArray[np.int64]], threshold: float) -> NDArray[np.float64]:
+    """Repeat factor of each image: the largest max(1, sqrt(threshold / share)) of its classes.
+
+    Args:
+        labels: class indices of the objects of each image, n of them.
+        threshold: share of the images below which a class is rare.
+
+    Returns:
+        (n,) >= 1; 1 for an image without objects.
+    """
+    objects = np.concatenate(labels)
+    classes = objects.max(initial=0) + 1
+    owner = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+    image, label = np.divmod(np.unique(owner * classes + objects), classes)  # each class of an image once
+    share = np.bincount(label) / len(labels)
+    factors = np.ones(len(labels))
+    np.maximum.at(factors, image, np.sqrt(threshold / share[label]))
+    return factors
+
+
+def round_at_random(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Round each factor up or down at random, so that its mean stays and the sum hardly varies.
+
+    Systematic sampling: the fractional parts lie end to end along a line, in random order, and every whole
+    number, shifted by one random offset, rounds up the factor that it falls on.
+
+    Args:
+        factors: (n,) >= 0.
+        rng: source of the randomness; whole numbers alone draw nothing from it.
+
+    Returns:
+        (n,) counts, whose sum is that of the factors, rounded up or down.
+    """
+    counts = np.floor(factors).astype(np.int64)
+    fractional = np.flatnonzero(factors > counts)
+    if len(fractional):
+        order = rng.permutation(fractional)
+        ends = np.floor((factors - counts)[order].cumsum() + rng.random()).astype(np.int64)
+        counts[order] += np.diff(ends, prepend=0)
+    return counts
+
+
+def canvases(sizes: NDArray[np.int64], area: float) -> NDArray[np.int64]:
+    """Canvases of the images' aspect ratios and of about the same area.
+
+    Args:
+        sizes: (n, 2) height and width of images.
+        area: wanted area in square pixels.
+
+    Returns:
+        (n, 2) height and width, multiples of `STRIDE`; the height alone determines the width.
+    """
+    height = whole_strides(np.sqrt(area * sizes[:, 0] / sizes[:, 1]).clip(STRIDE, area / STRIDE))
+    return np.stack((height, whole_strides(area / height)), axis=1)
+
+
+def whole_strides(sides: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Nearest positive multiples of `STRIDE`."""
+    return STRIDE * np.rint(sides / STRIDE).astype(np.int64).clip(1)
 
 
 class TrainSampler(Sampler[Key]):
-    """Shuffled keys of one rank, the same number on every rank.
+    """Shuffled keys of one rank, the same number on every rank and in every epoch.
 
     The epoch travels with the index, because persistent workers never see a change of their data set.
-    Lightning calls `iter` before the first `set_epoch`, so the constructor takes the epoch too.
+    Lightning calls `iter` before the first `set_epoch`, so the constructor takes the epoch too. Ranks draw
+    the same epoch and take every `world_size`-th key of it, so their batches of one step share a size.
 
     Args:
-        length: number of images.
+        images: the images, n of them.
         size: (H, W) of the batches.
         batch_size: images a batch and rank.
         seed: seed of the order.
@@ -39,11 +182,15 @@ class TrainSampler(Sampler[Key]):
         world_size: number of processes.
         epoch: first epoch.
         start_batch: batches of the first epoch that were seen before a resume.
+        sampling: how often images come, and how the size varies.
+
+    Raises:
+        ValueError: if the wanted share of background cannot be had.
     """
 
     def __init__(
         self,
-        length: int,
+        images: Sequence[Record],
         size: tuple[int, int],
         batch_size: int,
         seed: int,
@@ -51,10 +198,20 @@ class TrainSampler(Sampler[Key]):
         world_size: int = 1,
         epoch: int = 0,
         start_batch: int = 0,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> None:
-        self.length, self.size, self.batch_size, self.seed = length, size, batch_size, seed
+        self.size, self.seed, self.sampling = size, seed, sampling
         self.rank, self.world_size = rank, world_size
         self.epoch, self.start_batch = epoch, start_batch
+        self.factors = sampling.factors([image.annotations.labels for image in images])
+        # An epoch draws this many images, or one more. A sum of fractions may fall short of a whole number by
+        # its last digits.
+        drawn = math.floor(round(float(self.factors.sum()), 6))
+        # Whole batches only, so that every rank makes the same steps; a small set is one short batch.
+        self.batches = max(drawn // (batch_size * world_size), 1)
+        self.batch_size = min(batch_size, -(-drawn // world_size))
+        if sampling.rectangular:
+            self.canvases = canvases(np.array([image.info.size for image in images]), size[0] * size[1])
 
     def set_epoch(self, epoch: int) -> None:
         """Move to an epoch; a new one starts at its first batch."""
@@ -63,15 +220,35 @@ class TrainSampler(Sampler[Key]):
 
     def __len__(self) -> int:
         """Keys of a whole epoch on this rank, whatever a resume skips."""
-        whole_batches = self.length // (self.batch_size * self.world_size)
-        # Whole batches only, so that every rank makes the same steps; a small set is one short batch.
-        return whole_batches * self.batch_size or -(-self.length // self.world_size)
+        return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        shard = np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size]
-        for index in shard[self.start_batch * self.batch_size :]:
-            yield Key(self.epoch, int(index), self.size)
+        """Draw the whole epoch, the same on all ranks, and yield what is this rank's and not yet seen."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        counts = round_at_random(self.factors, rng)
+        image = np.repeat(np.arange(len(counts)), counts)
+        copy = np.arange(len(image)) - (counts.cumsum() - counts)[image]
+        # (N, images of all ranks) positions in `image`: what the epoch has no room for waits for another one,
+        # what it lacks is taken twice.
+        order = np.resize(rng.permutation(len(image)), (self.batches, self.batch_size * self.world_size))
+        sizes = np.tile(self.size, (self.batches, 1))  # (N, 2)
+        if self.sampling.rectangular:
+            # Images of one canvas stay in random order. A batch at the border of two canvases takes its middle
+            # image's, so none is left over.
+            order = order.ravel()
+            order = order[self.canvases[image[order], 0].argsort(kind="stable")].reshape(self.batches, -1)
+            order = order[rng.permutation(self.batches)]
+            sizes = self.canvases[image[order[:, order.shape[1] // 2]]]
+        if self.sampling.multi_scale is not None:
+            low, high = np.log(self.sampling.multi_scale)
+            sizes = whole_strides(sizes * np.exp(rng.uniform(low, high, (self.batches, 1))))
+        for batch, (height, width) in zip(
+            order[self.start_batch :, self.rank :: self.world_size],
+            sizes[self.start_batch :].tolist(),
+            strict=True,
+        ):
+            for index, number in zip(image[batch].tolist(), copy[batch].tolist(), strict=True):
+                yield Key(self.epoch, index, (height, width), number)
 
 
 class EvalSampler(Sampler[int]):
