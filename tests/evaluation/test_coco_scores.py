@@ -12,6 +12,7 @@ from evaluation_cases import annotations, detections, random_image, square
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import distributed
+from torchmetrics.detection import MeanAveragePrecision
 
 from evaluation.coco import CocoScores, evaluate, score_names
 
@@ -277,6 +278,37 @@ def test_equals_pycocotools(max_detections, every_class):
     # The regions matter here, except for the single best detections.
     without = evaluate(metric.gather(), names, max_detections, ignore_regions=False)
     assert max_detections == 1 or without["AP"] < scores["AP"]
+
+
+@pytest.mark.parametrize("limits", [[1, 10, 100], [1, 100, 500]])
+def test_equals_torchmetrics(limits):
+    # Its defaults are float32, which moves a recall or an IoU on the grid to the other side of it.
+    ious, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
+    theirs = MeanAveragePrecision("xyxy", "bbox", ious, recalls, limits, True, backend="faster_coco_eval")
+    theirs.warn_on_many_detections = False
+    names, rng = ["a", "b", "c"], np.random.default_rng(limits[-1])
+    ours = CocoScores(names, limits[-1])
+    for image_id in range(12):
+        found, truth = random_image(rng, 3)
+        ours.update(image_id, found, truth)
+        boxes = np.concatenate((truth.boxes, truth.ignore_boxes))
+        rows = {
+            "boxes": torch.from_numpy(boxes),
+            "labels": torch.from_numpy(np.concatenate((truth.labels, truth.ignore_labels))),
+            "area": torch.from_numpy(np.concatenate((truth.areas, np.ones(len(truth.ignore_boxes))))),
+            "iscrowd": (torch.arange(len(boxes)) >= len(truth.boxes)).long(),
+        }
+        theirs.update([{"boxes": found.boxes, "scores": found.scores, "labels": found.labels}], [rows])
+    scores, expected = ours.compute(), theirs.compute()
+    pairs = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}
+    pairs |= {f"A{x}_{size}": f"ma{x.lower()}_{size}" for x in "PR" for size in ("small", "medium", "large")}
+    pairs |= {f"AR{limit}": f"mar_{limit}" for limit in limits}
+    assert scores["AP"] > 0.01
+    for name, other in pairs.items():
+        value = float(expected[other])
+        value = math.nan if value == -1 else value  # its way to say that there is no such object
+        assert scores[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+    assert [scores[f"AP/{n}"] for n in names] == pytest.approx(expected["map_per_class"].tolist(), abs=1e-6)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
