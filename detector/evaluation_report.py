@@ -67,10 +67,17 @@ def write_evaluation(
         bare = coco.evaluate(results, names, limit, ignore_regions=False)["AP"]
         metrics["AP_without_ignored_regions"] = bare
         texts.append(f"AP with detections in ignored regions counted as false: {bare:.3f}")
-    official = visdrone_scores(data, results)
-    if official is not None:
-        metrics["visdrone"] = official
-        texts.append(format_visdrone(official))
+    if data.visdrone_annotations is not None:
+        images = len(list(data.visdrone_annotations.glob("*.txt")))
+        if len(results.image_ids) < images:
+            texts.append(
+                f"no scores by VisDrone's protocol: it needs all images, only {len(results.image_ids)} of "
+                f"{images} were scored"
+            )
+        else:
+            official = visdrone_scores(data.visdrone_annotations, data.evaluated, results)
+            metrics["visdrone"] = official
+            texts.append(format_visdrone(official))
     if outputs.against is not None:
         other = read_predictions(outputs.against, results, data.category_ids)
         found = differences(results, other, len(names), limit)
@@ -92,20 +99,15 @@ def write_evaluation(
     return "\n\n".join(texts)
 
 
-def visdrone_scores(data: DetectionDataModule, results: Results) -> dict[str, float] | None:
+def visdrone_scores(folder: Path, records: Records, results: Results) -> dict[str, float]:
     """Scores of VisDrone's official protocol in percent, see `evaluation.visdrone.evaluate`.
 
     Args:
-        data: what was scored; its annotation files are read as they are, for the protocol drops other rows
-            than COCO's.
+        folder: annotation files of the split, read as they are, for the protocol drops other rows than
+            COCO's.
+        records: the images of the split.
         results: the detections.
-
-    Returns:
-        None for data without VisDrone's files, or if only part of the images was scored.
     """
-    folder, records = data.visdrone_annotations, data.evaluated
-    if folder is None or len(results.image_ids) < len(records.images):
-        return None
     names = image_names(records)
     sizes = {names[r.info.image_id]: (r.info.size[1], r.info.size[0]) for r in records.images}
     rows = visdrone.detection_rows(results, names, records.category_ids)

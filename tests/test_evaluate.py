@@ -42,9 +42,9 @@ def drone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / "images").mkdir(parents=True)
         (folder / "annotations").mkdir()
         for name in ("a", "b"):
-            cv2.imwrite(str(folder / "images" / f"{name}.jpg"), np.full((96, 96, 3), 99, np.uint8))
+            cv2.imwrite(str(folder / "images" / f"{name}.jpg"), np.full((64, 96, 3), 99, np.uint8))
             # A car, an ignored region over the right half, and an object of another kind.
-            rows = "9,9,20,20,1,4,0,0\n48,0,48,96,0,0,0,0,\n5,60,9,9,1,11,0,0\n"
+            rows = "9,9,20,20,1,4,0,0\n48,0,48,64,0,0,0,0,\n5,50,9,9,1,11,0,0\n"
             (folder / "annotations" / f"{name}.txt").write_text(rows)
     data = ["--data=VisDroneDataModule", f"--data.root={root}", "--data.image_size=[96,96]"]
     data += ["--data.batch_size=2", "--data.num_workers=0", f"--trainer.logger.init_args.save_dir={root}"]
@@ -105,7 +105,7 @@ def test_visdrone_is_scored_by_its_own_protocol(
     metrics = score(checkpoint, tmp_path, "--no-report", "--submission", str(folder))
     assert "VisDrone's protocol" in capsys.readouterr().out
     # The files that one would hand in, scored from disk, give the numbers scored from memory.
-    sizes = {"a": (96, 96), "b": (96, 96)}
+    sizes = {"a": (96, 64), "b": (96, 64)}
     official = visdrone.evaluate(root / "VisDrone2019-DET-val" / "annotations", folder, sizes)
     assert metrics["visdrone"].keys() == official.keys()
     for name, value in official.items():
@@ -115,9 +115,12 @@ def test_visdrone_is_scored_by_its_own_protocol(
     assert 0 <= metrics["AP_without_ignored_regions"] <= metrics["AP"] + 1e-9
 
 
-def test_a_part_of_the_images_has_no_official_score(drone: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_part_of_the_images_has_no_official_score(
+    drone: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--no-report", "--data.batch_size=1", "--trainer.limit_val_batches=1"]
     assert "visdrone" not in score(drone[0], tmp_path, *options)
+    assert "only 1 of 2 were" in capsys.readouterr().out
 
 
 def test_the_protocol_reads_the_split_that_is_scored(drone: tuple[Path, Path]) -> None:
