@@ -233,11 +233,10 @@ class TrainSampler(Sampler[Key]):
         order = np.resize(rng.permutation(len(image)), (self.batches, self.batch_size * self.world_size))
         sizes = np.tile(self.size, (self.batches, 1))  # (N, 2)
         if self.sampling.rectangular:
-            # Images of one canvas stay in random order. A batch at the border of two canvases takes its middle
-            # image's, so none is left over.
-            order = order.ravel()
-            order = order[self.canvases[image[order], 0].argsort(kind="stable")].reshape(self.batches, -1)
-            order = order[rng.permutation(self.batches)]
+            # Images of one canvas stay in random order. A batch at the border of two takes the canvas of its
+            # middle image, so none is left over.
+            by_canvas = self.canvases[image[order.ravel()], 0].argsort(kind="stable")
+            order = order.ravel()[by_canvas].reshape(order.shape)[rng.permutation(self.batches)]
             sizes = self.canvases[image[order[:, order.shape[1] // 2]]]
         if self.sampling.multi_scale is not None:
             low, high = np.log(self.sampling.multi_scale)
