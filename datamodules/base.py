@@ -37,6 +37,13 @@ class DetectionDataModule(LightningDataModule):
         seed: seed of order and augmentation.
         augment: random changes of training images.
         sampling: how often training images come, and how large their batches are.
+        fraction: share of the training images that is used, drawn by the seed; a larger share contains a
+            smaller one.
+        on_error: what a damaged row or image does: "raise" stops with its file and row, "skip" leaves the
+            image out, with one warning.
+
+    Raises:
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class DetectionDataModule(LightningDataModule):
         seed: int = 0,
         augment: Augment = DEFAULT_AUGMENT,
         sampling: Sampling = DEFAULT_SAMPLING,
+        fraction: float = 1.0,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
         # A rank may get no validation image at all: shards are never padded.
@@ -64,7 +73,9 @@ class DetectionDataModule(LightningDataModule):
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed, augment
         self.sampling = sampling
-        self.on_error: OnError = on_error
+        if not 0 < fraction <= 1:
+            raise ValueError(f"data.fraction must be above 0 and at most 1, got {fraction}")
+        self.fraction, self.on_error = fraction, on_error
         self.records: dict[Split, Records] = {}
 
     def setup(self, stage: str) -> None:
@@ -83,7 +94,7 @@ class DetectionDataModule(LightningDataModule):
         records = self.readers[split](self.class_names, problems)
         if problems.found:
             rank_zero_warn(f"{split} split: {problems.summary(len(records.images))}")
-        return records
+        return records.draw(self.fraction, self.seed) if split == "train" else records
 
     @property
     def test_split(self) -> Split:

@@ -9,13 +9,15 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import DetectionDataModule
-from datamodules.batch import ANY_CLASS, ImageInfo
-from datamodules.records import DataError, ObjectList, Reader, Record, Records, Split
+from datamodules.batch import ImageInfo
+from datamodules.categories import Categories
+from datamodules.image_files import check_images, require_size
+from datamodules.records import DataError, ObjectList, Problems, Reader, Record, Records, Split
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a row raises when an entry is missing or of the wrong kind."""
@@ -63,8 +65,8 @@ def read_class_names(annotations: Path, ignore_categories: Sequence[str] = ()) -
     Raises:
         DataError: if the file is missing or malformed, or an ignored category is not in it.
     """
-    categories = _categories(annotations, _load(annotations), ignore_categories)
-    return [name for name in categories.values() if name not in ignore_categories]
+    names = _category_names(annotations, _load(annotations))
+    return Categories(annotations, names, ignore_categories).class_names
 
 
 def read_coco(
@@ -72,6 +74,7 @@ def read_coco(
     images: Path,
     ignore_categories: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
+    problems: Problems | None = None,
 ) -> Records:
     """Read a COCO data set.
 
@@ -84,55 +87,51 @@ def read_coco(
         ignore_categories: names of categories that mark regions with unlabelled objects.
         class_names: order of the class indices; the file's own order by category id if not given.
             Names that the file does not have get new category ids above its largest.
+        problems: takes what is wrong with single images; the first is raised if not given.
 
     Raises:
         DataError: if a file is missing or malformed, the data set is empty, or an annotation's category is
             neither among the class names nor ignored.
     """
+    problems = problems or Problems()
     data = _load(annotations)
-    categories = _categories(annotations, data, ignore_categories)
-    own_names = [name for name in categories.values() if name not in ignore_categories]
-    names = list(class_names) if class_names else own_names
-    labels = {
-        id_: ANY_CLASS if name in ignore_categories else names.index(name)
-        for id_, name in categories.items()
-        if name in names or name in ignore_categories
-    }
-    infos = _infos(annotations, data)
-    _require_images(annotations, images, infos)
+    categories = Categories(annotations, _category_names(annotations, data), ignore_categories, class_names)
+    if not images.is_dir():
+        raise DataError(f"{images} is not a folder: give the folder of the images of {annotations}")
+    infos = _infos(annotations, images, data, problems)
+    paths = {id_: images / info.file_name for id_, info in infos.items() if info}
+    headers = check_images(list(paths.values()), problems)
 
-    objects = {id_: ObjectList(info) for id_, info in infos.items()}
+    objects = {id_: ObjectList(info) for id_, info in infos.items() if info}
+    for id_, image in objects.items():
+        if header := headers.get(paths[id_]):
+            require_size(paths[id_], header, image.info.size, str(annotations), problems)
     for row, entry in enumerate(_list(annotations, data, "annotations")):
+        where, path = f"{annotations}: annotations[{row}]", None
         try:
-            category = entry["category_id"]
-            if category not in categories:
-                raise ValueError(f"category_id {category} is not among the categories")
-            if entry["image_id"] not in objects:
-                raise ValueError(f"image_id {entry['image_id']} is not among the images")
+            id_ = entry["image_id"]
+            if id_ not in infos:
+                raise ValueError(f"image_id {id_} is not among the images")
+            if id_ not in objects:  # of an image whose own row is malformed
+                continue
+            path = str(paths[id_])
+            if entry["category_id"] not in categories:
+                raise ValueError(f"category_id {entry['category_id']} is not among the categories")
             x, y, w, h = (float(value) for value in entry["bbox"])
             area = float(entry.get("area", w * h))
-            label = labels.get(category)
-            if label is not None:
-                objects[entry["image_id"]].add((x, y, w, h), label, area, ignore=bool(entry.get("iscrowd")))
+            label = categories.label(entry["category_id"], where)
+            objects[id_].add((x, y, w, h), label, area, ignore=bool(entry.get("iscrowd")))
+        except DataError:
+            raise
         except MALFORMED as error:
-            _malformed(annotations, "annotations", row, error)
-        if label is None:
-            raise DataError(
-                f"{annotations}: annotations[{row}] is of category '{categories[category]}', which the model "
-                f"does not know (it knows {', '.join(names)}): add it to data.ignore_categories, or train a "
-                "model on it"
-            )
+            problems.add(_malformed(where, error), path)
     vanished = sum(image.vanished for image in objects.values())
     if vanished:
         rank_zero_warn(f"{annotations}: {vanished} boxes without size or outside their image are left out")
-    return Records(
-        class_names=names,
-        category_ids=_category_ids(names, categories),
-        images=[
-            Record(str(images / info.file_name), info, objects[id_].annotations())
-            for id_, info in sorted(infos.items())
-        ],
-    )
+    records = [
+        Record(str(paths[id_]), objects[id_].info, objects[id_].annotations()) for id_ in sorted(paths)
+    ]
+    return Records(categories.class_names, categories.ids, problems.sift(records))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def _load(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): give the path of a COCO JSON") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): export the annotations again") from None
     if not isinstance(data, dict):
         raise DataError(f"{path} is not a COCO file: it holds a {type(data).__name__}, not an object")
@@ -154,70 +153,52 @@ def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _malformed(path: Path, key: str, row: int, error: Exception) -> NoReturn:
+def _malformed(where: str, error: Exception) -> str:
     reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-    raise DataError(f"{path}: {key}[{row}] is malformed ({reason}): correct or remove it") from None
+    return f"{where} is malformed ({reason}): correct or remove it"
 
 
-def _categories(path: Path, data: dict[str, Any], ignored: Sequence[str]) -> dict[int, str]:
-    """Name by id, ascending by id."""
-    categories: dict[int, str] = {}
+def _category_names(path: Path, data: dict[str, Any]) -> dict[int, str]:
+    """Name by category id."""
+    names: dict[int, str] = {}
     for row, entry in enumerate(_list(path, data, "categories")):
         try:
-            id_ = int(entry["id"])
-            if id_ in categories:
+            id_ = _id(entry)
+            if id_ in names:
                 raise ValueError(f"category id {id_} occurs twice")
-            categories[id_] = str(entry["name"])
+            names[id_] = str(entry["name"])
         except MALFORMED as error:
-            _malformed(path, "categories", row, error)
-    if unknown := [name for name in ignored if name not in categories.values()]:
-        raise DataError(
-            f"{path} has no category {unknown} named in data.ignore_categories: "
-            f"its categories are {', '.join(categories.values())}"
-        )
-    if len(set(categories.values())) < len(categories):
-        raise DataError(f"{path} has categories of the same name: give each name one id")
-    if set(categories.values()) <= set(ignored):
-        raise DataError(f"{path} has no category to detect: its categories are {list(categories.values())}")
-    return dict(sorted(categories.items()))
+            raise DataError(_malformed(f"{path}: categories[{row}]", error)) from None
+    return names
 
 
-def _infos(path: Path, data: dict[str, Any]) -> dict[int, ImageInfo]:
-    infos: dict[int, ImageInfo] = {}
-    for row, entry in enumerate(_list(path, data, "images")):
+def _infos(path: Path, images: Path, data: dict[str, Any], problems: Problems) -> dict[int, ImageInfo | None]:
+    """What the rows say about each image, by its id; None for one whose row is malformed."""
+    rows = _list(path, data, "images")
+    if not rows:
+        raise DataError(f"{path} lists no images: a data set needs at least one")
+    infos: dict[int, ImageInfo | None] = {}
+    for row, entry in enumerate(rows):
+        where, id_ = f"{path}: images[{row}]", None
         try:
-            info = ImageInfo(
-                image_id=int(entry["id"]),
-                file_name=str(entry["file_name"]),
-                size=(int(entry["height"]), int(entry["width"])),
-            )
+            id_ = _id(entry)
+            if id_ in infos:
+                raise ValueError(f"image id {id_} occurs twice")
+            info = ImageInfo(id_, str(entry["file_name"]), (int(entry["height"]), int(entry["width"])))
             if min(info.size) < 1:
                 raise ValueError(f"height and width are {info.size}")
-            if info.image_id in infos:
-                raise ValueError(f"image id {info.image_id} occurs twice")
+            infos[id_] = info
         except MALFORMED as error:
-            _malformed(path, "images", row, error)
-        infos[info.image_id] = info
-    if not infos:
-        raise DataError(f"{path} lists no images: a data set needs at least one")
+            problems.add(_malformed(where, error), where)
+            if id_ is not None:  # of two images of one id, neither can be told from the other
+                if twin := infos.get(id_):
+                    problems.images.add(str(images / twin.file_name))
+                infos[id_] = None
     return infos
 
 
-def _require_images(path: Path, images: Path, infos: dict[int, ImageInfo]) -> None:
-    """Fail now, not in a worker an hour later; one listing a folder, not one look-up a file."""
-    if not images.is_dir():
-        raise DataError(f"{images} is not a folder: give the folder of the images of {path}")
-    paths = [images / info.file_name for info in infos.values()]
-    present = {file for folder in {p.parent for p in paths} if folder.is_dir() for file in folder.iterdir()}
-    if missing := [p for p in paths if p not in present]:
-        raise DataError(
-            f"{missing[0]} does not exist; {len(missing)} of the {len(paths)} images of {path} are missing: "
-            "check the image folder, or remove them from the annotations"
-        )
-
-
-def _category_ids(names: Sequence[str], categories: dict[int, str]) -> list[int]:
-    ids = {name: id_ for id_, name in categories.items()}
-    for name in names:
-        ids.setdefault(name, max(ids.values()) + 1)
-    return [ids[name] for name in names]
+def _id(entry: dict[str, Any]) -> int:
+    id_ = int(entry["id"])
+    if abs(id_) >= 2**63:
+        raise ValueError(f"id {id_} has more than 64 bits")
+    return id_

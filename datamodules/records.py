@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -52,6 +53,18 @@ class Records:
     class_names: list[str]
     category_ids: list[int]
     images: list[Record]
+
+    def draw(self, fraction: float, seed: int) -> Records:
+        """A share of the images, at least one, in their order; a larger share contains a smaller one.
+
+        Args:
+            fraction: share in (0, 1].
+            seed: which images are drawn.
+        """
+        order = list(range(len(self.images)))
+        random.Random(f"fraction/{seed}").shuffle(order)
+        drawn = sorted(order[: max(round(fraction * len(order)), 1)])
+        return replace(self, images=[self.images[i] for i in drawn])
 
 
 LARGEST = 1e12
@@ -122,26 +135,36 @@ class ObjectList:
 
 OnError = Literal["raise", "skip"]
 
+MESSAGES = 5
+"""Number of problems that a summary shows."""
+
 
 class Problems:
-    """What is wrong with the images of a split, each with its file and row.
+    """What is wrong with single images of a split, each with its file and row.
+
+    What is wrong with a split as a whole is no matter of these: its reader raises a `DataError`.
 
     Args:
-        on_error: "raise" stops at the first; "skip" gathers them, and their images are left out.
+        on_error: "raise" stops at the first; "skip" gathers them, and their images are left out as a whole,
+            so that no unlabelled object is trained as background.
 
     Attributes:
         found: message of each problem, in the order they came.
+        images: path of each image that has one.
     """
 
     def __init__(self, on_error: OnError = "raise") -> None:
         self.on_error = on_error
         self.found: list[str] = []
+        self.images: set[str] = set()
 
-    def add(self, message: str) -> None:
+    def add(self, message: str, image: str | None = None) -> None:
         """Note a problem.
 
         Args:
             message: file, row and remedy.
+            image: path of the image that it belongs to; None for a row that belongs to no image of the split
+                and is left out alone.
 
         Raises:
             DataError: under "raise".
@@ -149,7 +172,32 @@ class Problems:
         if self.on_error == "raise":
             raise DataError(message)
         self.found.append(message)
+        if image is not None:
+            self.images.add(image)
+
+    def sift(self, images: Sequence[Record]) -> list[Record]:
+        """The images without a problem.
+
+        Raises:
+            DataError: if all of them have one.
+        """
+        kept = [record for record in images if record.path not in self.images]
+        if not kept:
+            raise DataError(f"every image has a problem, so none is left; the first of them: {self.found[0]}")
+        return kept
+
+    def summary(self, kept: int) -> str:
+        """All problems in one message.
+
+        Args:
+            kept: number of images without a problem.
+        """
+        shown = [f"\n  {message}" for message in self.found[:MESSAGES]]
+        if more := len(self.found) - len(shown):
+            shown.append(f"\n  and {more} more")
+        out = len(self.images)
+        return f"{out} of {kept + out} images are left out (data.on_error is skip):{''.join(shown)}"
 
 
-Reader = Callable[[Sequence[str]], Records]
+Reader = Callable[[Sequence[str], Problems], Records]
 """Reads one split, given the class names that set the order of the class indices."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import cv2
 
 from datamodules.base import DetectionDataModule
 from datamodules.coco import read_coco
+from datamodules.progress import announced
 from datamodules.records import Reader, Split
 from datamodules.scene_drawing import CROWD, LOOK_ALIKE, PERSON, Scene, draw_scene
 
@@ -128,7 +127,7 @@ def _draw_all(folder: Path, count: int, size: tuple[int, int], seed: int, split:
     # Chroma at full resolution: objects are as small as its blocks.
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     quality += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    for k in _announced(count, f"drawing {split} scenes"):
+    for k in announced(range(count), count, f"drawing {split} scenes"):
         scene = draw_scene(f"{seed}/{split}/{k}", size)
         file_name = f"{k:06d}.jpg"
         if not cv2.imwrite(str(folder / file_name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), quality):
@@ -179,14 +178,3 @@ def annotate(scene: Scene) -> tuple[list[dict[str, Any]], list[list[float]]]:
                 {"category_id": category, "bbox": bbox, "area": round(area, 2), "iscrowd": ignored}
             )
     return objects, look_alikes
-
-
-def _announced(count: int, what: str) -> Iterator[int]:
-    """Count from 0, and say so every second once it has taken two."""
-    shown, next_time = False, time.monotonic() + 2
-    for k in range(count):
-        yield k
-        if time.monotonic() > next_time or (shown and k == count - 1):
-            shown, next_time = True, time.monotonic() + 1
-            end = "\n" if k == count - 1 else ""
-            print(f"\r{what}: {k + 1} of {count}", end=end, file=sys.stderr, flush=True)

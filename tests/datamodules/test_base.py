@@ -240,16 +240,17 @@ def test_mosaic_closes_before_the_trainer_ends(coco_folder):
 
 
 def test_unreadable_image_gives_one_message_even_from_a_worker(coco_folder):
-    (coco_folder.images / "2.png").write_bytes(b"not an image")
     for num_workers in (0, 1):
         module = coco_folder.module(num_workers=num_workers)
         module.setup("validate")
+        (coco_folder.images / "2.png").write_bytes(b"not an image")  # broken after setup has looked at it
         with pytest.raises(DataError) as caught:
             list(module.val_dataloader())
         assert str(caught.value) == (
             f"{coco_folder.images / '2.png'} is not a readable image: restore the file or remove it from the "
             "annotations"
         )
+        cv2.imwrite(str(coco_folder.images / "2.png"), np.zeros((48, 64, 3), np.uint8))
 
 
 def test_image_that_vanished_after_setup(coco_folder):
@@ -261,11 +262,10 @@ def test_image_that_vanished_after_setup(coco_folder):
 
 
 def test_image_of_another_size_than_annotated(coco_folder):
-    coco_folder.data["images"][0]["width"] = 65
-    coco_folder.save()
     module = coco_folder.module()
     module.setup("validate")
-    with pytest.raises(DataError, match=r"1\.png is 64x48 pixels, but its annotations say 65x48"):
+    cv2.imwrite(str(coco_folder.images / "1.png"), np.zeros((48, 65, 3), np.uint8))
+    with pytest.raises(DataError, match=r"1\.png is 65x48 pixels, but its annotations say 64x48"):
         read_image(module.records["val"].images[0])
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from faster_coco_eval import COCO, COCOeval_faster
 
-from datamodules import scenes
+from datamodules import progress, scenes
 from datamodules.coco import read_coco
 from datamodules.scene_drawing import (
     CAR,
@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
 
 def test_progress_is_shown_when_it_takes_long(tmp_path, monkeypatch, capsys):
     times = iter(range(100))
-    monkeypatch.setattr(scenes.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     write_scenes(tmp_path / "set", 4, (64, 64))
     counts = re.findall(r"drawing train scenes: (\d) of 4", capsys.readouterr().err)
     assert counts[-1] == "4"
