@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image, UnidentifiedImageError
 
 from datamodules.base import DetectionDataModule
-from datamodules.batch import ANY_CLASS, ImageInfo
+from datamodules.batch import ImageInfo
+from datamodules.categories import Categories
 from datamodules.download import provide
-from datamodules.records import DataError, ObjectList, Reader, Record, Records, Split
+from datamodules.image_files import check_images
+from datamodules.records import DataError, ObjectList, Problems, Reader, Record, Records, Split
 
 CLASS_NAMES = (
     "pedestrian",
@@ -94,7 +95,9 @@ class VisDroneDataModule(DetectionDataModule):
         return self.folders[self.evaluated_split] / "annotations"
 
 
-def read_visdrone(folder: Path, class_names: Sequence[str] = CLASS_NAMES) -> Records:
+def read_visdrone(
+    folder: Path, class_names: Sequence[str] = CLASS_NAMES, problems: Problems | None = None
+) -> Records:
     """Read one split of VisDrone.
 
     Rows of category 0 and 11 become ignore boxes of every class, other rows of score 0 ignore boxes of
@@ -104,71 +107,63 @@ def read_visdrone(folder: Path, class_names: Sequence[str] = CLASS_NAMES) -> Rec
     Args:
         folder: the split's folder, with `images` and `annotations` in it.
         class_names: order of the class indices.
+        problems: takes what is wrong with single images; the first is raised if not given.
 
     Raises:
         DataError: if a folder or file is missing, a row is malformed, or a category is not among the
             class names.
     """
+    problems = problems or Problems()
     paths = sorted((folder / "images").glob("*.jpg"))
     if not paths:
         raise DataError(
             f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there, so that data.root "
             "holds the folders VisDrone2019-DET-train, -val and -test-dev, each with images and annotations"
         )
-    names = list(class_names)
-    labels = {
-        category: names.index(name) for category, name in enumerate(CLASS_NAMES, start=1) if name in names
-    }
-    labels |= dict.fromkeys(IGNORED, ANY_CLASS)
+    if not (folder / "annotations").is_dir():
+        raise DataError(f"{folder / 'annotations'} is not a folder: unpack VisDrone2019-DET there")
+    names = dict(enumerate(("ignored regions", *CLASS_NAMES, "others")))
+    categories = Categories(folder, names, [names[category] for category in IGNORED], class_names)
     images, vanished = [], 0
+    headers = check_images(paths, problems)
     for image_id, path in enumerate(paths, start=1):
-        info = ImageInfo(image_id=image_id, file_name=path.name, size=_image_size(path))
-        objects = _read_rows(folder / "annotations" / f"{path.stem}.txt", info, labels, names)
+        if path not in headers:
+            continue
+        objects = ObjectList(ImageInfo(image_id, path.name, headers[path].size))
+        _read_rows(folder / "annotations" / f"{path.stem}.txt", path, objects, categories, problems)
         vanished += objects.vanished
-        images.append(Record(str(path), info, objects.annotations()))
+        images.append(Record(str(path), objects.info, objects.annotations()))
     if vanished:
         rank_zero_warn(f"{folder}: {vanished} boxes without size or outside their image are left out")
-    ids = {name: category for category, name in enumerate(CLASS_NAMES, start=1)}
-    unknown = [name for name in names if name not in ids]
-    ids |= {name: id_ for id_, name in enumerate(unknown, start=max(IGNORED) + 1)}
-    return Records(class_names=names, category_ids=[ids[name] for name in names], images=images)
+    return Records(categories.class_names, categories.ids, problems.sift(images))
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding."""
+def _read_rows(
+    path: Path, image: Path, objects: ObjectList, categories: Categories, problems: Problems
+) -> None:
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError):
-        raise DataError(f"{path} is not a readable image: restore the file or remove it") from None
-
-
-def _read_rows(path: Path, info: ImageInfo, labels: dict[int, int], names: Sequence[str]) -> ObjectList:
-    try:
-        rows = path.read_text().splitlines()
+        rows = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
+        problems.add(
             f"{path} cannot be read ({error}): each image needs a text file of its name, empty if nothing "
-            "is in it"
-        ) from None
-    objects = ObjectList(info)
+            "is in it",
+            str(image),
+        )
+        return
     for number, row in enumerate(rows, start=1):
         if not row.strip():
             continue
+        where = f"{path}, line {number}"
         try:
             x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
-            if not 0 <= category <= len(CLASS_NAMES) + 1:
-                raise ValueError(f"category {category} is not in 0..{len(CLASS_NAMES) + 1}")
-            if category in labels:
-                objects.add((x, y, w, h), labels[category], ignore=score == 0)
+            if category not in categories:
+                raise ValueError(f"category {category} is not in 0..{max(IGNORED)}")
+            objects.add((x, y, w, h), categories.label(category, where), ignore=score == 0)
+        except DataError:
+            raise
         except ValueError as error:
-            raise DataError(
-                f"{path}, line {number} is malformed ({error}): it must be eight whole numbers "
-                "x,y,w,h,score,category,truncation,occlusion"
-            ) from None
-        if category not in labels:
-            raise DataError(
-                f"{path}, line {number} is of class '{CLASS_NAMES[category - 1]}', which the model does not "
-                f"know (it knows {', '.join(names)}): train a model on VisDrone's classes"
+            problems.add(
+                f"{where} is malformed ({error}): it must be eight whole numbers "
+                "x,y,w,h,score,category,truncation,occlusion",
+                str(image),
             )
-    return objects
