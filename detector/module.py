@@ -38,6 +38,9 @@ class Detector(LightningModule):
         backbone_lr: learning rate of the backbone relative to that of neck and head.
         warmup: share of all steps in which the learning rate rises from 0.
         final_lr: learning rate at the end relative to the highest; a cosine leads there.
+
+    Raises:
+        ValueError: if the loss has weights for another number of classes.
     """
 
     def __init__(
@@ -53,6 +56,11 @@ class Detector(LightningModule):
         final_lr: float = 0.01,
     ) -> None:
         super().__init__()
+        if loss.class_weights.ndim and len(loss.class_weights) != len(class_names):
+            raise ValueError(
+                f"model.loss.class_weights has {len(loss.class_weights)} weights for {len(class_names)} "
+                f"classes: give one for each, in the order {', '.join(class_names)}"
+            )
         self.class_names = list(class_names)
         self.network = network
         self.loss = loss

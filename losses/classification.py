@@ -4,6 +4,9 @@ N points of the batch (B * A), C classes, P positives; x a logit, p = sigmoid(x)
 positive's score at its class, 0 elsewhere; S the normaliser that all terms of the total loss share. Each loss
 is a sum over all entries as if none were positive, corrected at the P entries that are; dice is a quotient of
 such sums. None has evidence of its own for small objects; where more is known, the class says so.
+
+Class weights multiply all entries of their class, positive or not, so every loss keeps its minimum: a weight
+says how much a class matters, not how confident it shall be. The formulas below are those of weights 1.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +23,14 @@ class ClassificationLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Compare logits with targets that are `score` at [point, label] and 0 elsewhere.
 
@@ -31,6 +41,7 @@ class ClassificationLoss(nn.Module, ABC):
             label: (P,) int64 class of each positive.
             score: (P,) target score of each positive in [0, 1], without gradient.
             normaliser: () the S of all terms: the sum of scores, averaged over ranks, at least 1.
+            weights: (C,) factor of each class; 1 for all of them is no weighting, to the last digit.
 
         Returns:
             The loss, (), before its gain.
@@ -44,11 +55,18 @@ class BCELoss(ClassificationLoss):
     """
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = (F.softplus(logits).sum(-1) * valid).sum()
-        return (negative - (score * logits[point, label]).sum()) / normaliser
+        negative = ((F.softplus(logits) * weights).sum(-1) * valid).sum()
+        return (negative - (weights[label] * score * logits[point, label]).sum()) / normaliser
 
 
 class CrossEntropyLoss(ClassificationLoss):
@@ -57,14 +75,23 @@ class CrossEntropyLoss(ClassificationLoss):
     A positive's target is t for its class and 1 - t for the background. Range: >= 0. With one class it is the
     binary cross-entropy. Classes exclude each other; sigmoid(x), which scores detections, is then at
     least the softmax probability and ranks alike within a class as long as the other classes are quiet.
+    A class weight multiplies the positives of its class; the background's weight is 1.
     """
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        background = (F.softplus(logits.logsumexp(-1)) * valid).sum()
-        return (background - (score * logits[point, label]).sum()) / normaliser
+        at = weights[label]
+        background = (F.softplus(logits.logsumexp(-1)) * valid.index_put((point,), at)).sum()
+        return (background - (at * score * logits[point, label]).sum()) / normaliser
 
 
 class FocalLoss(ClassificationLoss):
@@ -85,15 +112,22 @@ class FocalLoss(ClassificationLoss):
         self.alpha, self.gamma = alpha, gamma
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = (_focal_negative(logits, self.gamma).sum(-1) * valid).sum()
+        negative = ((_focal_negative(logits, self.gamma) * weights).sum(-1) * valid).sum()
         at = logits[point, label]
         positive = self.alpha * _focal_negative(-at, self.gamma)
-        correction = (positive - (1 - self.alpha) * _focal_negative(at, self.gamma)).sum()
+        correction = positive - (1 - self.alpha) * _focal_negative(at, self.gamma)
         count = mean_over_ranks(logits.new_full((), len(point))).clamp(min=1)
-        return ((1 - self.alpha) * negative + correction) / count
+        return ((1 - self.alpha) * negative + (weights[label] * correction).sum()) / count
 
 
 class QualityFocalLoss(ClassificationLoss):
@@ -111,13 +145,21 @@ class QualityFocalLoss(ClassificationLoss):
         self.beta = beta
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = (_focal_negative(logits, self.beta).sum(-1) * valid).sum()
+        negative = ((_focal_negative(logits, self.beta) * weights).sum(-1) * valid).sum()
         at = logits[point, label]
         positive = (score - at.sigmoid()).abs() ** self.beta * (F.softplus(at) - score * at)
-        return (negative + (positive - _focal_negative(at, self.beta)).sum()) / normaliser
+        correction = positive - _focal_negative(at, self.beta)
+        return (negative + (weights[label] * correction).sum()) / normaliser
 
 
 class VarifocalLoss(ClassificationLoss):
@@ -137,14 +179,21 @@ class VarifocalLoss(ClassificationLoss):
         self.alpha, self.gamma = alpha, gamma
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = (_focal_negative(logits, self.gamma).sum(-1) * valid).sum()
+        negative = ((_focal_negative(logits, self.gamma) * weights).sum(-1) * valid).sum()
         at = logits[point, label]
         positive = score * (F.softplus(at) - score * at)
-        correction = (positive - self.alpha * _focal_negative(at, self.gamma)).sum()
-        return (self.alpha * negative + correction) / normaliser
+        correction = positive - self.alpha * _focal_negative(at, self.gamma)
+        return (self.alpha * negative + (weights[label] * correction).sum()) / normaliser
 
 
 class DiceLoss(ClassificationLoss):
@@ -156,12 +205,20 @@ class DiceLoss(ClassificationLoss):
     """
 
     def forward(
-        self, logits: Tensor, valid: Tensor, point: Tensor, label: Tensor, score: Tensor, normaliser: Tensor
+        self,
+        logits: Tensor,
+        valid: Tensor,
+        point: Tensor,
+        label: Tensor,
+        score: Tensor,
+        normaliser: Tensor,
+        weights: Tensor,
     ) -> Tensor:
         """Compare the sums; see `ClassificationLoss.forward`."""
         probabilities = logits.sigmoid()
-        common = (probabilities[point, label] * score).sum()
-        sizes = (probabilities.square().sum(-1) * valid).sum() + score.square().sum()
+        at = weights[label]
+        common = (at * probabilities[point, label] * score).sum()
+        sizes = ((probabilities.square() * weights).sum(-1) * valid).sum() + (at * score.square()).sum()
         common, sizes = mean_over_ranks(torch.stack((common, sizes))).unbind()
         one = 1 / world_size()  # the sums are means over ranks
         return 1 - (2 * common + one) / (sizes + one)

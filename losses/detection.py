@@ -3,7 +3,8 @@
 B images, A points of an image, C classes, K bins of a distance, P positives, G objects of the batch.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol, final, get_args
 
@@ -122,7 +123,15 @@ class DetectionLoss(nn.Module):
         gain_box: factor of the box loss.
         gain_cls: factor of the classification loss.
         gain_dfl: factor of the distribution focal loss.
+        class_weights: factor of each class in the classification loss, in the order of the class names; null
+            for 1 each. They are taken as they are: a mean of 1 over the objects keeps the sum of the loss.
+
+    Raises:
+        ValueError: if a class weight is not positive.
     """
+
+    class_weights: Tensor
+    """(C,) float32, or () for any number of classes without weights."""
 
     def __init__(
         self,
@@ -131,6 +140,7 @@ class DetectionLoss(nn.Module):
         gain_box: float = 7.5,
         gain_cls: float = 0.5,
         gain_dfl: float = 1.5,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.box = box if isinstance(box, BoxLoss) else named_box_loss(box)
@@ -138,6 +148,11 @@ class DetectionLoss(nn.Module):
             classification = named_classification_loss(classification)
         self.classification = classification
         self.gain_box, self.gain_cls, self.gain_dfl = gain_box, gain_cls, gain_dfl
+        if class_weights is not None and not all(0 < weight < math.inf for weight in class_weights):
+            raise ValueError(f"loss.class_weights must be positive numbers, got {list(class_weights)}")
+        weights = torch.tensor(1.0 if class_weights is None else class_weights, dtype=torch.float32)
+        # Configuration, so no part of a checkpoint's weights.
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(
         self,
@@ -178,7 +193,8 @@ class DetectionLoss(nn.Module):
 
             logits = predictions.logits.flatten(0, 1).float()
             valid = logits.new_ones(len(logits)).index_fill(0, ignored, 0).index_fill(0, point, 1)
-            cls = self.classification(logits, valid, point, label, score, normaliser)
+            weights = self.class_weights.float().expand(logits.shape[-1])
+            cls = self.classification(logits, valid, point, label, score, normaliser, weights)
 
             terms = {
                 "loss_box": self.gain_box * box,

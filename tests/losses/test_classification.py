@@ -19,65 +19,70 @@ N, C = 40, 3
 POINT, LABEL = torch.tensor([3, 4, 17, 30]), torch.tensor([0, 2, 1, 1])
 SCORE = torch.tensor([0.9, 0.4, 0.75, 0.05], dtype=torch.float64)
 IGNORED = torch.tensor([0, 5, 6, 39])
+ONES, WEIGHTS = torch.ones(C, dtype=torch.float64), torch.tensor([0.5, 1, 3], dtype=torch.float64)
 ALL = ClassificationLoss.__subclasses__()
 
 
-def inputs(positives: bool = True):
+def inputs(positives: bool = True, weights=WEIGHTS):
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(N, C, generator=generator, dtype=torch.float64) - 2).requires_grad_()
     valid = torch.ones(N, dtype=torch.float64).index_fill(0, IGNORED, 0)
     if positives:
-        return logits, valid, POINT, LABEL, SCORE, SCORE.sum().clamp(min=1)
+        return logits, valid, POINT, LABEL, SCORE, SCORE.sum().clamp(min=1), weights
     none = torch.zeros(0, dtype=torch.int64)
-    return logits, valid, none, none, SCORE[:0], torch.ones((), dtype=torch.float64)
+    return logits, valid, none, none, SCORE[:0], torch.ones((), dtype=torch.float64), weights
 
 
-def dense():
-    """Targets (N, C) and the mask of valid entries."""
+def dense(weights):
+    """Targets (N, C) and the weights of all entries, 0 for ignored ones."""
     target = torch.zeros(N, C, dtype=torch.float64)
     target[POINT, LABEL] = SCORE
-    mask = torch.ones(N, C, dtype=torch.float64)
+    mask = weights.repeat(N, 1)
     mask[IGNORED] = 0
     return target, mask
 
 
-def bce(logits):
-    target, mask = dense()
+def bce(logits, weights):
+    target, mask = dense(weights)
     return F.binary_cross_entropy_with_logits(logits, target, weight=mask, reduction="sum") / SCORE.sum()
 
 
-def cross_entropy(logits):
-    # A background class of logit 0 in front; it takes what the positive leaves.
-    target, mask = dense()
+def cross_entropy(logits, weights):
+    # A background class of logit 0 in front; it takes what the positive leaves. A point has one weight: its
+    # class's, 1 in the background.
+    target, mask = dense(ONES)
+    mask[POINT, 0] = weights[LABEL]
     target = torch.cat((1 - target.sum(-1, keepdim=True), target), -1)
     with_background = torch.cat((torch.zeros(N, 1, dtype=torch.float64), logits), -1)
     return (F.cross_entropy(with_background, target, reduction="none") * mask[:, 0]).sum() / SCORE.sum()
 
 
-def focal(logits):
-    target, mask = dense()
+def focal(logits, weights):
+    target, mask = dense(weights)
     return (sigmoid_focal_loss(logits, (target > 0).double(), 0.25, 2.0) * mask).sum() / len(POINT)
 
 
-def quality_focal(logits):
-    target, mask = dense()
+def quality_focal(logits, weights):
+    target, mask = dense(weights)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return ((target - logits.sigmoid()) ** 2 * entropy * mask).sum() / SCORE.sum()
 
 
-def varifocal(logits):
-    target, mask = dense()
+def varifocal(logits, weights):
+    target, mask = dense(weights)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     weight = torch.where(target > 0, target, 0.75 * logits.sigmoid() ** 2)
     return (weight * entropy * mask).sum() / SCORE.sum()
 
 
-def dice(logits):
-    target, mask = dense()
-    p = logits.sigmoid() * mask
-    return 1 - (2 * (p * target).sum() + 1) / (p.square().sum() + target.square().sum() + 1)
+def dice(logits, weights):
+    target, mask = dense(weights)
+    p = logits.sigmoid()
+    sizes = ((p.square() + target.square()) * mask).sum()
+    return 1 - (2 * (p * target * mask).sum() + 1) / (sizes + 1)
 
 
+@pytest.mark.parametrize("weights", [ONES, WEIGHTS], ids=["plain", "weighted"])
 @pytest.mark.parametrize(
     ("loss", "reference"),
     [
@@ -90,9 +95,9 @@ def dice(logits):
     ],
     ids=lambda case: getattr(case, "__name__", ""),
 )
-def test_equals_the_dense_form(loss, reference):
-    logits, *rest = inputs()
-    ours, theirs = loss(logits, *rest), reference(logits)
+def test_equals_the_dense_form(loss, reference, weights):
+    logits, *rest = inputs(weights=weights)
+    ours, theirs = loss(logits, *rest), reference(logits, weights)
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(value, logits)[0] for value in (ours, theirs)]
     torch.testing.assert_close(*gradients)
@@ -125,23 +130,37 @@ def test_without_positives_it_is_positive_and_pushes_down(cls):
 def test_extreme_logits_stay_finite(loss):
     logits, *rest = inputs()
     extreme = (logits.detach().float() * 1000).requires_grad_()
-    valid, point, label, score, normaliser = rest
-    value = loss(extreme, valid.float(), point, label, score.float(), normaliser.float())
+    valid, point, label, score, normaliser, weights = rest
+    value = loss(extreme, valid.float(), point, label, score.float(), normaliser.float(), weights.float())
     value.backward()
     assert value.isfinite()
     assert extreme.grad.isfinite().all()
 
 
 def test_one_class_softmax_is_the_binary_loss():
-    logits, valid, point, label, score, normaliser = inputs()
-    one = (logits[:, :1], valid, point, torch.zeros_like(label), score, normaliser)
+    logits, valid, point, label, score, normaliser, _ = inputs()
+    one = (logits[:, :1], valid, point, torch.zeros_like(label), score, normaliser, ONES[:1])
     torch.testing.assert_close(CrossEntropyLoss()(*one), BCELoss()(*one))
 
 
 def test_focal_without_focus_is_half_the_binary_loss_of_hard_targets():
-    logits, valid, point, label, score, _ = inputs()
+    logits, valid, point, label, score, _, weights = inputs()
     count = torch.tensor(float(len(point)), dtype=torch.float64)
-    expected = BCELoss()(logits, valid, point, label, torch.ones_like(score), count) / 2
+    expected = BCELoss()(logits, valid, point, label, torch.ones_like(score), count, weights) / 2
     torch.testing.assert_close(
-        FocalLoss(alpha=0.5, gamma=0)(logits, valid, point, label, score, count), expected
+        FocalLoss(alpha=0.5, gamma=0)(logits, valid, point, label, score, count, weights), expected
     )
+
+
+@pytest.mark.parametrize("cls", [BCELoss, CrossEntropyLoss, QualityFocalLoss])
+def test_class_weights_leave_the_minimum_where_it_is(cls):
+    # Probabilities that meet their targets, at a positive and at its point's other classes (probability 0).
+    target = SCORE[:1]
+    at = torch.logit(target)
+    logits = torch.full((1, C), -40.0, dtype=torch.float64)
+    logits[0, 2] = at
+    logits.requires_grad_()
+    zero = torch.zeros(1, dtype=torch.int64)
+    loss = cls()(logits, ONES[:1], zero, zero + 2, target, ONES[0], WEIGHTS)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))

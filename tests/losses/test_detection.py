@@ -120,6 +120,37 @@ def test_terms():
     assert all(terms[name].grad_fn is None for name in ("loss_box", "loss_cls", "loss_dfl"))
 
 
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_class_weights_of_one_change_no_digit(name):
+    arguments = scene()
+    plain, ones = (DetectionLoss(classification=name, class_weights=w) for w in (None, [1.0] * C))
+    assert plain(*arguments) == ones(*arguments)
+    assert all(map(torch.equal, gradients(plain, arguments), gradients(ones, arguments)))
+
+
+def test_class_weights_are_factors_of_the_terms_of_the_classes():
+    # Binary losses of the classes add up, so weights (2, 1, 1) add the first class's term once more.
+    def cls(*weights):
+        return DetectionLoss(class_weights=weights)(*scene())["loss_cls"]
+
+    tiny = 1e-9
+    first = cls(1, tiny, tiny)
+    torch.testing.assert_close(cls(2, 1, 1) - cls(1, 1, 1), first)
+    torch.testing.assert_close(cls(3, 3, 3), 3 * cls(1, 1, 1))  # taken as they are
+    weighted, plain = DetectionLoss(class_weights=(5, 1, 1))(*scene()), DetectionLoss()(*scene())
+    assert (weighted["loss_box"], weighted["loss_dfl"]) == (plain["loss_box"], plain["loss_dfl"])
+
+
+def test_class_weights_are_no_part_of_a_checkpoint():
+    assert not [name for name in DetectionLoss(class_weights=[1, 2]).state_dict() if "class" in name]
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
+def test_class_weights_out_of_range(wrong):
+    with pytest.raises(ValueError, match="class_weights must be positive numbers"):
+        DetectionLoss(class_weights=[1.0, wrong])
+
+
 def test_default_gains():
     unit = DetectionLoss(gain_box=1, gain_cls=1, gain_dfl=1)(*scene())
     default = DetectionLoss()(*scene())
@@ -301,7 +332,7 @@ def build(box: str, classification: str) -> DetectionLoss:
         "wise_iou_v2": WiseIoUV2Loss(half_life=1),  # a short memory, so that a step shows in the running mean
         "wise_iou_v3": WiseIoUV3Loss(half_life=1),
     }
-    return DetectionLoss(tuned.get(box, box), classification)
+    return DetectionLoss(tuned.get(box, box), classification, class_weights=(0.5, 1, 2))
 
 
 def image_of(arguments, image):

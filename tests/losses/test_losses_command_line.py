@@ -35,6 +35,11 @@ def test_command_line_takes_a_name():
     assert parse("box=ciou", "gain_box=5").gain_box == 5
 
 
+def test_command_line_takes_class_weights():
+    assert parse().class_weights.ndim == 0
+    assert parse("class_weights=[1, 2.5]").class_weights.tolist() == [1, 2.5]
+
+
 def test_command_line_takes_a_tuned_object():
     box = parse("box=HybridLoss", "box.gamma=2", "box.calibrated=false").box
     assert isinstance(box, HybridLoss)
