@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
 from datamodules.image_files import check_images, require_size
-from datamodules.records import DataError, ObjectList, Problems, Reader, Record, Records, Split
+from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a row raises when an entry is missing or of the wrong kind."""
@@ -120,18 +118,14 @@ def read_coco(
             x, y, w, h = (float(value) for value in entry["bbox"])
             area = float(entry.get("area", w * h))
             label = categories.label(entry["category_id"], where)
-            objects[id_].add((x, y, w, h), label, area, ignore=bool(entry.get("iscrowd")))
+            ignore = bool(entry.get("iscrowd"))
+            objects[id_].add((x, y, w, h), label, area, ignore)
+            problems.row(where, path, objects[id_].info, (x, y, w, h), label, ignore)
         except DataError:
             raise
         except MALFORMED as error:
             problems.add(_malformed(where, error), path)
-    vanished = sum(image.vanished for image in objects.values())
-    if vanished:
-        rank_zero_warn(f"{annotations}: {vanished} boxes without size or outside their image are left out")
-    records = [
-        Record(str(paths[id_]), objects[id_].info, objects[id_].annotations()) for id_ in sorted(paths)
-    ]
-    return Records(categories.class_names, categories.ids, problems.sift(records))
+    return categories.records([(path, objects[id_]) for id_, path in sorted(paths.items())], problems)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -175,6 +175,26 @@ class Problems:
         if image is not None:
             self.images.add(image)
 
+    def row(
+        self,
+        place: str,
+        image: str,
+        info: ImageInfo,
+        box: tuple[float, float, float, float],
+        label: int,
+        ignore: bool = False,
+    ) -> None:
+        """Take notice of a row that can be read; readers tell of each one, and the doctor keeps them.
+
+        Args:
+            place: its file and row.
+            image: path of its image.
+            info: that image.
+            box: (x, y, width, height) pixels of the original image, unchanged.
+            label: class index, `ANY_CLASS` for an ignore box of every class.
+            ignore: whether the row is an ignore box of its class.
+        """
+
     def sift(self, images: Sequence[Record]) -> list[Record]:
         """The images without a problem.
 

@@ -18,7 +18,7 @@ from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
 from datamodules.download import provide
 from datamodules.image_files import check_images
-from datamodules.records import DataError, ObjectList, Problems, Reader, Record, Records, Split
+from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
 
 CLASS_NAMES = (
     "pedestrian",
@@ -124,18 +124,15 @@ def read_visdrone(
         raise DataError(f"{folder / 'annotations'} is not a folder: unpack VisDrone2019-DET there")
     names = dict(enumerate(("ignored regions", *CLASS_NAMES, "others")))
     categories = Categories(folder, names, [names[category] for category in IGNORED], class_names)
-    images, vanished = [], 0
+    images = []
     headers = check_images(paths, problems)
     for image_id, path in enumerate(paths, start=1):
         if path not in headers:
             continue
         objects = ObjectList(ImageInfo(image_id, path.name, headers[path].size))
         _read_rows(folder / "annotations" / f"{path.stem}.txt", path, objects, categories, problems)
-        vanished += objects.vanished
-        images.append(Record(str(path), objects.info, objects.annotations()))
-    if vanished:
-        rank_zero_warn(f"{folder}: {vanished} boxes without size or outside their image are left out")
-    return Records(categories.class_names, categories.ids, problems.sift(images))
+        images.append((path, objects))
+    return categories.records(images, problems)
 
 
 def _read_rows(
@@ -158,7 +155,9 @@ def _read_rows(
             x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
             if category not in categories:
                 raise ValueError(f"category {category} is not in 0..{max(IGNORED)}")
-            objects.add((x, y, w, h), categories.label(category, where), ignore=score == 0)
+            label, ignore = categories.label(category, where), score == 0
+            objects.add((x, y, w, h), label, ignore=ignore)
+            problems.row(where, str(image), objects.info, (x, y, w, h), label, ignore)
         except DataError:
             raise
         except ValueError as error:
