@@ -8,11 +8,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datamodules.batch import Sample
-from datamodules.mosaic import mosaic, partners
+from datamodules.plan import Plan, carry_out, draw_plan, largest_scales
 from datamodules.reading import read_image
 from datamodules.records import Record
 from datamodules.samplers import Key
-from datamodules.transforms import Augment, Finish, jitter, letterbox
+from datamodules.transforms import Augment, Finish, base_scale, letterbox
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -26,7 +26,7 @@ class DetectionDataset(Dataset[Sample]):
         image_size: (H, W) of the evaluation samples; a `Key` names its own.
         augment: random changes; None for evaluation.
         seed: seed of the random changes.
-        mosaic_epochs: number of epochs with mosaic, None for all.
+        mosaic_epochs: number of epochs with mosaic, mixup and copy-paste, None for all.
     """
 
     def __init__(
@@ -46,23 +46,26 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | Key) -> Sample:
         """One sample; see `__getitems__`."""
-        return self._transform([self._read(key)], 0, key)
+        return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int | Key]) -> list[Sample]:
-        """The samples of one batch; each image is decoded once, however many mosaics it is part of."""
-        if not self._mosaic_probability(keys[0]):
-            return [self[key] for key in keys]
-        samples = [self._read(key) for key in keys]
-        return [self._transform(samples, own, key) for own, key in enumerate(keys)]
+        """The samples of one batch; each image is decoded once, however many samples it is part of."""
+        drawn = [key for key in keys if isinstance(key, Key)]
+        if self.augment is None or self.finish is None or not drawn:
+            return [self._evaluation_sample(key) for key in keys]
+        plans = [self._draw_plan(self.augment, key, own, len(drawn)) for own, key in enumerate(drawn)]
+        sizes = [self.records[key.index].info.size for key in drawn]
+        scales = largest_scales(plans, sizes, self.augment)
+        images = [self._read(key.index, scale) for key, scale in zip(drawn, scales, strict=True)]
+        return [self.finish(carry_out(plan, images, self.augment), plan.rng) for plan in plans]
 
-    def _mosaic_probability(self, key: int | Key) -> float:
-        if self.augment is None or not isinstance(key, Key):
-            return 0
+    def _draw_plan(self, augment: Augment, key: Key, own: int, count: int) -> Plan:
         closed = self.mosaic_epochs is not None and key.epoch >= self.mosaic_epochs
-        return 0 if closed else self.augment.mosaic
+        return draw_plan(augment, self.seed, key, own, count, closed)
 
-    def _read(self, key: int | Key) -> Sample:
-        record = self.records[key.index if isinstance(key, Key) else key]
+    def _read(self, index: int, scale: float) -> Sample:
+        """Read an image that is shown at up to this scale, in pixels per pixel of the original."""
+        record = self.records[index]
         height, width = record.info.size
         annotations = record.annotations
         limit = np.array((width, height, width, height), dtype=np.float32)
@@ -75,13 +78,7 @@ class DetectionDataset(Dataset[Sample]):
             annotations=annotations,
         )
 
-    def _transform(self, batch: Sequence[Sample], own: int, key: int | Key) -> Sample:
-        if self.augment is None or self.finish is None or not isinstance(key, Key):
-            return letterbox(batch[own], self.image_size)
-        rng = np.random.default_rng([self.seed, key.epoch, key.index, key.copy])
-        if rng.random() < self._mosaic_probability(key):
-            members = [batch[own], *(batch[i] for i in partners(len(batch), own, rng))]
-            sample = mosaic(members, key.size, self.augment, rng)
-        else:
-            sample = jitter(batch[own], key.size, self.augment, rng)
-        return self.finish(sample, rng)
+    def _evaluation_sample(self, key: int | Key) -> Sample:
+        index = key.index if isinstance(key, Key) else key
+        scale = base_scale(self.records[index].info.size, self.image_size, tile=False)
+        return letterbox(self._read(index, scale), self.image_size)

@@ -28,6 +28,12 @@ SLIVER = 0.1
 """Boxes cut to a side below this, in pixels of the canvas, are gone: nothing of them can be seen."""
 
 
+FOCUSED = 0.8
+"""Share of tiles that show a chosen object, at any place; the rest lie anywhere, mostly on background."""
+
+PROBABILITIES = ("flip", "vertical_flip", "tile", "mosaic", "mixup", "copy_paste")
+
+
 @dataclass(frozen=True)
 class Augment:
     """Random changes of training samples; probabilities are in [0, 1], and 0 switches a change off.
@@ -41,8 +47,12 @@ class Augment:
         contrast: largest relative change of contrast.
         saturation: largest relative change of saturation.
         hue: largest shift of hue, in turns of the colour circle.
+        tile: probability that images come at their original scale (times the zoom), as tiled inference
+            sees them, not scaled to fit; mostly around one of their objects.
         mosaic: probability that a sample is put together from four images of its batch.
-        close_mosaic: number of last epochs without mosaic.
+        mixup: probability that a second image of the batch is blended in.
+        copy_paste: probability that small objects of this image and another of the batch are pasted.
+        close_mosaic: number of last epochs without mosaic, mixup and copy_paste.
         min_visibility: an object cut to less than this share of its area becomes an ignore box.
         extra: further albumentations transforms, applied last; they must keep the size of the image.
     """
@@ -55,10 +65,13 @@ class Augment:
     contrast: float = 0.2
     saturation: float = 0.3
     hue: float = 0.015
+    tile: float = 0.0
     mosaic: float = 0.5
+    mixup: float = 0.0
+    copy_paste: float = 0.0
     close_mosaic: int = 10
     min_visibility: float = 0.2
-    extra: list[A.BasicTransform] = field(default_factory=list)
+    extra: list[A.BasicTransform | A.BaseCompose] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -66,7 +79,7 @@ class Augment:
         Raises:
             ValueError: if a parameter lies outside its range.
         """
-        for name in ("flip", "vertical_flip", "mosaic", "min_visibility"):
+        for name in (*PROBABILITIES, "min_visibility"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in [0, 1], got {getattr(self, name)}")
         for name in ("translate", "brightness", "contrast", "saturation"):
@@ -106,7 +119,7 @@ class Placement:
         u1, v1, u2, v2 = self.target
         canvas[v1:v2, u1:u2] = resample(image[y1:y2, x1:x2], v2 - v1, u2 - u1)
 
-    def move(self, boxes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def move(self, boxes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
         """Map boxes onto the canvas and clip them to the target window.
 
         Args:
@@ -118,10 +131,19 @@ class Placement:
         """
         scale = np.array(self.scale * 2, dtype=np.float64)
         moved = (boxes - np.array(self.source[:2] * 2)) * scale + np.array(self.target[:2] * 2)
-        low, high = self.target[:2] * 2, self.target[2:] * 2
-        clipped = np.clip(moved, low, high)
-        sliver = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) < SLIVER
-        return clipped.astype(np.float32), np.where(sliver, 0, area(clipped) / area(moved))
+        clipped = np.clip(moved, self.target[:2] * 2, self.target[2:] * 2)
+        return clipped.astype(np.float32), visible_share(clipped, moved)
+
+
+def visible_share(clipped: NDArray[np.floating], whole: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Share of each box's area that is left, `(n,)` in [0, 1]; 0 for less than a sliver.
+
+    Args:
+        clipped: (n, 4) xyxy pixels, what is left of each box.
+        whole: (n, 4) xyxy pixels, of positive size.
+    """
+    sliver = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) < SLIVER
+    return np.where(sliver, 0, area(clipped) / area(whole))
 
 
 def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -209,21 +231,58 @@ def letterbox(sample: Sample, size: tuple[int, int]) -> Sample:
     return replace(placed, info=info, annotations=sample.annotations)
 
 
-def jitter(sample: Sample, size: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Sample:
+def jitter(
+    sample: Sample, size: tuple[int, int], augment: Augment, rng: np.random.Generator, tile: bool = False
+) -> Placement:
     """Zoom and shift an image at random.
 
     An image larger than the canvas is cut anywhere, a smaller one lies anywhere; `translate` lets the
     edges come in, or objects go out, by that much more.
+
+    Args:
+        sample: image of any size.
+        size: (H, W) of the canvas.
+        augment: ranges of zoom and shift.
+        rng: generator of the sample.
+        tile: show the image at its original scale, see `base_scale`.
     """
     height, width = sample.image.shape[:2]
-    scale = fit((height, width), size) * draw_zoom(augment, rng)
+    scale = show_scale(sample, size, tile) * draw_zoom(augment, rng)
+    focus = draw_focus(sample, rng) if tile else None
     corner = []
-    for length, room in ((width, size[1]), (height, size[0])):
+    for axis, (length, room) in enumerate(((width, size[1]), (height, size[0]))):
         slack = room - scaled(length, scale)
         reach = abs(slack) / 2 + augment.translate * min(room, room - slack)
-        corner.append(round(slack / 2 + rng.uniform(-reach, reach)))
-    placement = place((height, width), scale, (0, 0, size[1], size[0]), (corner[0], corner[1]))
-    return compose([sample], [placement], size, augment.min_visibility)
+        shift = rng.uniform(-reach, reach)
+        if focus is not None:
+            shift = float(np.clip(rng.uniform(0, room) - focus[axis] * scale - slack / 2, -reach, reach))
+        corner.append(round(slack / 2 + shift))
+    return place((height, width), scale, (0, 0, size[1], size[0]), (corner[0], corner[1]))
+
+
+def base_scale(original: tuple[int, int], size: tuple[int, int], tile: bool) -> float:
+    """Canvas pixels per pixel of the original at zoom 1.
+
+    Args:
+        original: (height, width) of the original image.
+        size: (H, W) of the canvas.
+        tile: the original's own scale, unless it just fits at a larger one; else the letterbox's.
+    """
+    return max(fit(original, size), 1.0) if tile else fit(original, size)
+
+
+def show_scale(sample: Sample, size: tuple[int, int], tile: bool) -> float:
+    """The same per pixel of a sample's image, which may have been decoded smaller than the original."""
+    reduction: float = sample.info.size[0] / sample.image.shape[0]
+    return base_scale(sample.info.size, size, tile) * reduction
+
+
+def draw_focus(sample: Sample, rng: np.random.Generator) -> NDArray[np.floating] | None:
+    """Centre (x, y) of a random object in pixels of the image, for most tiles of an image that has any."""
+    if not len(sample.boxes) or rng.random() >= FOCUSED:
+        return None
+    box = sample.boxes[rng.integers(len(sample.boxes))]
+    return (box[:2] + box[2:]) / 2  # type: ignore[no-any-return]
 
 
 def draw_zoom(augment: Augment, rng: np.random.Generator) -> float:
@@ -272,15 +331,34 @@ def _keep_or_ignore(
     return keep, (visible > 0) & ~keep
 
 
+def mirror(sample: Sample, horizontal: bool, vertical: bool) -> Sample:
+    """Flip a sample left to right, upside down, or both."""
+    if not horizontal and not vertical:
+        return sample
+    height, width = sample.image.shape[:2]
+    image = cv2.flip(sample.image, -1 if horizontal and vertical else int(horizontal))
+    boxes, ignore_boxes = sample.boxes.copy(), sample.ignore_boxes.copy()
+    for moved in (boxes, ignore_boxes):
+        if horizontal:
+            moved[:, [0, 2]] = width - moved[:, [2, 0]]
+        if vertical:
+            moved[:, [1, 3]] = height - moved[:, [3, 1]]
+    return replace(sample, image=image, boxes=boxes, ignore_boxes=ignore_boxes)  # type: ignore[arg-type]
+
+
 class Finish:
-    """The last step of a training sample: flips and extra transforms by albumentations, and a colour draw."""
+    """The last step of a training sample: flips, extra transforms by albumentations, and a colour draw."""
 
     def __init__(self, augment: Augment) -> None:
         self.augment = augment
-        flips = [A.HorizontalFlip(p=augment.flip), A.VerticalFlip(p=augment.vertical_flip)]
-        # Boxes carry their index as a fifth column. min_visibility stays 0: albumentations would delete
-        # the cut boxes that must become ignore boxes.
-        self.transforms = A.Compose([*flips, *augment.extra], bbox_params=A.BboxParams("pascal_voc"))
+        # min_visibility stays 0: albumentations would delete the cut boxes that must become ignore boxes.
+        # The corners travel as key points, which are never clipped, and tell how large a cut box would be.
+        # NoOp takes boxes and points: a chain that takes none, of colours alone, gives a warning.
+        self.extra = A.Compose(
+            [A.NoOp(), *augment.extra],
+            bbox_params=A.BboxParams("pascal_voc"),
+            keypoint_params=A.KeypointParams("xy", remove_invisible=False),
+        )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Transform a sample; every random number comes from `rng`.
@@ -288,12 +366,20 @@ class Finish:
         Raises:
             ValueError: if an extra transform changed the size of the image.
         """
+        horizontal, vertical = rng.random(2) < (self.augment.flip, self.augment.vertical_flip)
+        sample = mirror(sample, bool(horizontal), bool(vertical))
+        if self.augment.extra:
+            sample = self._apply_extra(sample, rng)
+        return replace(sample, colour=self._draw_colour(rng) if self.augment.changes_colour else None)
+
+    def _apply_extra(self, sample: Sample, rng: np.random.Generator) -> Sample:
         # One state for the whole chain: `set_random_seed` would give each transform the same stream.
-        self.transforms.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        self.extra.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         objects = len(sample.boxes)
         boxes = np.concatenate([sample.boxes, sample.ignore_boxes])
         indexed = np.column_stack([boxes, np.arange(len(boxes))]).astype(np.float32)
-        result = self.transforms(image=sample.image, bboxes=indexed)
+        corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+        result = self.extra(image=sample.image, bboxes=indexed, keypoints=corners)
         if result["image"].shape != sample.image.shape:
             raise ValueError(
                 f"augment.extra changed the image from {sample.image.shape} to {result['image'].shape} "
@@ -302,8 +388,9 @@ class Finish:
         moved = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, indexed.shape[1])
         index = moved[:, 4].astype(np.int64)
         moved = moved[:, :4]
-        # Exact for transforms that keep the scale, such as crops filled up to the old size.
-        visible = area(moved) / area(boxes[index])
+        unclipped = np.asarray(result["keypoints"], dtype=np.float32).reshape(-1, 4, 2)
+        whole = np.concatenate([unclipped.min(axis=1), unclipped.max(axis=1)], axis=1)
+        visible = visible_share(moved, whole[index])
         is_object = index < objects
         keep, cut = _keep_or_ignore(visible, self.augment.min_visibility)
         return replace(
@@ -311,8 +398,7 @@ class Finish:
             image=result["image"],
             boxes=moved[is_object & keep],
             labels=sample.labels[index[is_object & keep]],
-            ignore_boxes=np.concatenate([moved[~is_object], moved[is_object & cut]]),
-            colour=self._draw_colour(rng) if self.augment.changes_colour else None,
+            ignore_boxes=np.concatenate([moved[~is_object & (visible > 0)], moved[is_object & cut]]),
         )
 
     def _draw_colour(self, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from datamodules.batch import ImageInfo, Sample
 from datamodules.dataset import DetectionDataset
 from datamodules.mosaic import CENTRE, mosaic, partners
 from datamodules.samplers import Key
-from datamodules.transforms import Augment
+from datamodules.transforms import Augment, compose
 
 
 def grey_sample(level, height=64, width=64, boxes=()):
@@ -19,11 +19,15 @@ def grey_sample(level, height=64, width=64, boxes=()):
     )
 
 
+def mosaicked(samples, size, augment, rng):
+    return compose(samples, mosaic(samples, size, augment, rng), size, augment.min_visibility)
+
+
 def test_four_images_meet_in_one_point_and_fill_the_canvas():
     samples = [grey_sample(level) for level in (10, 20, 30, 40)]
     for seed in range(20):
         # The smallest zoom leaves each image at least as large as the largest quarter, 0.7 of the canvas.
-        result = mosaic(samples, (50, 100), Augment(scale=(1.5, 2)), np.random.default_rng(seed))
+        result = mosaicked(samples, (50, 100), Augment(scale=(1.5, 2)), np.random.default_rng(seed))
         image = result.image[..., 0]
         assert image[0, 0] == 10
         assert image[0, -1] == 20
@@ -42,7 +46,7 @@ def test_objects_keep_the_size_they_have_alone():
     samples = [grey_sample(level, boxes=[[28, 28, 36, 36]]) for level in (10, 20, 30, 40)]
     sizes = []
     for seed in range(40):
-        result = mosaic(samples, (64, 64), Augment(scale=(1, 1)), np.random.default_rng(seed))
+        result = mosaicked(samples, (64, 64), Augment(scale=(1, 1)), np.random.default_rng(seed))
         whole = result.boxes[((result.boxes > 0.5) & (result.boxes < 63.5)).all(axis=1)]
         sizes += (whole[:, 2:] - whole[:, :2]).max(axis=1).tolist()
     assert len(sizes) > 40
@@ -53,7 +57,7 @@ def test_objects_keep_the_size_they_have_alone():
 def test_labels_stay_with_their_boxes():
     samples = [grey_sample(level, boxes=[[16, 16, 48, 48]]) for level in (10, 20, 30, 40)]
     for seed in range(20):
-        result = mosaic(samples, (64, 64), Augment(), np.random.default_rng(seed))
+        result = mosaicked(samples, (64, 64), Augment(), np.random.default_rng(seed))
         for box, label in zip(result.boxes, result.labels, strict=True):
             x, y = ((box[:2] + box[2:]) / 2).astype(int)
             assert result.image[y, x, 0] == label
@@ -72,7 +76,7 @@ def test_partners_are_others_of_the_batch(count):
 def test_every_image_is_decoded_once_a_batch(coco_folder, monkeypatch):
     reads = []
     original = DetectionDataset._read
-    monkeypatch.setattr(DetectionDataset, "_read", lambda self, key: reads.append(key) or original(self, key))
+    monkeypatch.setattr(DetectionDataset, "_read", lambda *args: reads.append(args[1]) or original(*args))
     module = coco_folder.module(augment=Augment(mosaic=1))
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))

@@ -16,6 +16,7 @@ from datamodules.transforms import (
     Finish,
     Placement,
     change_colour,
+    compose,
     jitter,
     letterbox,
     place,
@@ -44,6 +45,14 @@ def drawn(height, width, objects, ignore_box=None):
         x1, y1, x2, y2 = box
         image[y1:y2, x1:x2, channel] = 255
     return sample(height, width, objects, ignore_boxes=[ignore_box] if ignore_box else [], image=image)
+
+
+def jittered(image, size, augment, rng):
+    return compose([image], [jitter(image, size, augment, rng)], size, augment.min_visibility)
+
+
+def mosaicked(images, size, augment, rng):
+    return compose(images, mosaic(images, size, augment, rng), size, augment.min_visibility)
 
 
 def extent(image, channel):
@@ -166,7 +175,7 @@ def test_drawn_rectangles_are_under_their_boxes_after_the_chain(size, zoom, tran
     )
     objects, ignore_box = [box(), box()], box()
     rng = np.random.default_rng(seed)
-    result = jitter(drawn(height, width, objects, ignore_box), (64, 96), augment, rng)
+    result = jittered(drawn(height, width, objects, ignore_box), (64, 96), augment, rng)
     result = Finish(augment)(result, rng)
     check_boxes_cover_their_colours(result, objects=2)
 
@@ -215,7 +224,7 @@ def test_drawn_rectangles_are_under_their_boxes_after_mosaic(seed, zoom, data):
             samples.append(sample(height, width, [box], [channel], image=image))
     augment = Augment(flip=0.5, vertical_flip=0.5, scale=(zoom, zoom))
     rng = np.random.default_rng(seed)
-    result = Finish(augment)(mosaic(samples, (64, 96), augment, rng), rng)
+    result = Finish(augment)(mosaicked(samples, (64, 96), augment, rng), rng)
     check_boxes_cover_their_colours(result, objects=2)
 
 
@@ -226,8 +235,6 @@ def cut(min_visibility):
     """Two objects of 10 x 10: the crop shows 1 of 10 columns of the first and 5 of 10 of the second."""
     image = sample(10, 100, boxes=[[41, 0, 51, 10], [95, 0, 105, 10]])
     placement = Placement(source=(50, 0, 100, 10), target=(0, 0, 50, 10))
-    from datamodules.transforms import compose
-
     return compose([image], [placement], (10, 50), min_visibility)
 
 
@@ -290,7 +297,7 @@ def test_samples_depend_on_their_generator_alone():
 
     def run(seed):
         rng = np.random.default_rng(seed)
-        return finish(jitter(sample(image=image), (32, 32), augment, rng), rng)
+        return finish(jittered(sample(image=image), (32, 32), augment, rng), rng)
 
     first = run(1)
     run(2)  # whatever happened in between
@@ -306,7 +313,7 @@ def test_zoom_covers_its_range_evenly_in_logarithms():
     augment = Augment(scale=(0.5, 2), translate=0)
     widths = []
     for seed in range(300):
-        result = jitter(sample(64, 64, [[24, 24, 40, 40]]), (64, 64), augment, np.random.default_rng(seed))
+        result = jittered(sample(64, 64, [[24, 24, 40, 40]]), (64, 64), augment, np.random.default_rng(seed))
         if len(result.boxes):
             widths.append((result.boxes[0, 2] - result.boxes[0, 0]) / 16)
     assert min(widths) < 0.6
@@ -318,7 +325,9 @@ def test_no_change_without_augmentation():
     augment = Augment(flip=0, scale=(1, 1), translate=0, brightness=0, contrast=0, saturation=0, hue=0)
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
-    result = Finish(augment)(jitter(sample(32, 48, [[1, 2, 3, 4]], image=image), (32, 48), augment, rng), rng)
+    result = Finish(augment)(
+        jittered(sample(32, 48, [[1, 2, 3, 4]], image=image), (32, 48), augment, rng), rng
+    )
     np.testing.assert_array_equal(result.image, image)
     np.testing.assert_allclose(result.boxes, [[1, 2, 3, 4]], atol=1e-4)
     assert result.colour is None
@@ -348,8 +357,8 @@ def test_samples_without_boxes_pass_through_every_step():
     rng = np.random.default_rng(0)
     for result in (
         letterbox(sample(), (32, 32)),
-        jitter(sample(), (32, 32), augment, rng),
-        mosaic([sample()] * 4, (32, 32), augment, rng),
+        jittered(sample(), (32, 32), augment, rng),
+        mosaicked([sample()] * 4, (32, 32), augment, rng),
     ):
         finished = Finish(augment)(result, rng)
         assert finished.boxes.shape == finished.ignore_boxes.shape == (0, 4)
