@@ -1,12 +1,14 @@
-"""Which class index each category of a data set has."""
+"""Which class index each category of a data set has, and the images that were read with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from datamodules.batch import ANY_CLASS
-from datamodules.records import DataError
+from datamodules.records import DataError, ObjectList, Problems, Record, Records
 
 
 class Categories:
@@ -44,6 +46,7 @@ class Categories:
             raise DataError(f"{source} has categories of the same name: give each name one id")
         if set(known) <= set(ignored):
             raise DataError(f"{source} has no category to detect: its categories are {known}")
+        self.source = source
         self._names = dict(sorted(names.items()))
         own = [name for name in self._names.values() if name not in ignored]
         self.class_names = list(class_names) if class_names else own
@@ -68,7 +71,10 @@ class Categories:
             DataError: if the model does not know the category. That is a mistake of the whole split, not of
                 one image: skipped images would leave a score that is not the data set's.
         """
-        name = self._names[category]
+        return self.label_by_name(self._names[category], where)
+
+    def label_by_name(self, name: str, where: str) -> int:
+        """The same for a category's name."""
         if name not in self._labels:
             raise DataError(
                 f"{where} is of category '{name}', which the model does not know (it knows "
@@ -76,3 +82,23 @@ class Categories:
                 "where the data has that option"
             )
         return self._labels[name]
+
+    def records(self, images: Iterable[tuple[Path, ObjectList]], problems: Problems) -> Records:
+        """What a reader has found, without the images that have a problem.
+
+        Warns once of all boxes without size or wholly outside their image, which are left out.
+
+        Args:
+            images: each image file with its objects, ascending by image id.
+            problems: what is wrong with them.
+
+        Raises:
+            DataError: if every image has a problem.
+        """
+        images = list(images)
+        if vanished := sum(objects.vanished for _, objects in images):
+            rank_zero_warn(
+                f"{self.source}: {vanished} boxes without size or outside their image are left out"
+            )
+        found = [Record(str(path), objects.info, objects.annotations()) for path, objects in images]
+        return Records(self.class_names, self.ids, problems.sift(found))

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.categories import Categories

@@ -17,7 +17,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
 import datamodules.scenes
-import datamodules.visdrone  # noqa: F401
+import datamodules.visdrone
+import datamodules.voc
+import datamodules.yolo  # noqa: F401
 import detector.callbacks  # noqa: F401
 from detector.module import Detector
 
