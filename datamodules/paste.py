@@ -213,8 +213,11 @@ def _choose(
     size = np.array(patch.image.shape[1::-1])
     corners = np.round(centres - size / 2).astype(np.int64)
     places = np.concatenate([corners, corners + size], axis=1)
-    low, high = places[:, None, :2] >= windows[:, :2], places[:, None, 2:] <= windows[:, 2:]
-    inside = (low & high).all(axis=2, keepdims=True).any(axis=(1, 2))
+    # (K, w, 4) room between a place's sides and a window's; a place lies in a window if none is negative.
+    room = np.concatenate(
+        [places[:, None, :2] - windows[:, :2], windows[:, 2:] - places[:, None, 2:]], axis=2
+    )
+    inside = room.min(axis=2).max(axis=1) >= 0
     free = places[inside & ~_overlap(places, taken).any(axis=1)]
     if not len(free):
         return None
