@@ -100,8 +100,8 @@ def test_all_options_together_and_a_resume(
 ) -> None:
     arguments = [options[0], recipe(tmp_path, EVERYTHING), *options[1:], "--trainer.max_epochs=2"]
     whole = train_and_watch(monkeypatch, arguments)
-    # The truck is in one image of 12: sqrt(0.5 * 12) = 2.45 showings, and one of each of the eight others; a third
-    # of these 10.45 without objects, 3.48. Of the 13.93 showings, six batches of two.
+    # The truck is in one image of 12: sqrt(0.5 * 12) = 2.45 showings, and one of each of the eight others; a
+    # third of these 10.45 without objects, 3.48. Of the 13.93 showings, six batches of two.
     assert len(whole) == 12
     sizes = [tuple(batch.images.shape[2:]) for batch in whole]
     assert all(height % 32 == width % 32 == 0 for height, width in sizes)

@@ -273,6 +273,11 @@ def test_background_counts_repeated_images():
     assert sum(shown.values()) == 16
 
 
+def test_a_sum_of_fractions_is_the_whole_number_that_it_means():
+    # 1 + 3 * (1/3) comes out as 1.9999999999999998.
+    assert len(keys([record([0])] + [record([])] * 3, 1, 0, sampling=Sampling(background=0.5))) == 2
+
+
 @pytest.mark.parametrize(
     ("images", "share", "message"),
     [
@@ -335,10 +340,11 @@ def test_neighbours_and_the_order_of_shapes_change_with_the_epoch():
     assert sizes != sorted(sizes)
 
 
-def test_a_batch_takes_the_canvas_of_most_of_its_images():
-    images = [record(size=(100, 100))] + [record(size=(90, 160))] * 3
+@pytest.mark.parametrize(("squares", "canvas"), [(1, (96, 160)), (3, (128, 128))])
+def test_a_batch_takes_the_canvas_of_most_of_its_images(squares, canvas):
+    images = [record(size=(100, 100))] * squares + [record(size=(90, 160))] * (4 - squares)
     (batch,) = batched(keys(images, 4, 0, size=(128, 128), sampling=RECTANGULAR), 4)
-    assert {key.size for key in batch} == {(96, 160)}
+    assert {key.size for key in batch} == {canvas}
 
 
 # -------------------------------------------------------------------------------------------- multi-scale
