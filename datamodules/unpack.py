@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import stat
@@ -86,12 +87,12 @@ def require_space(folder: Path, needed: int) -> None:
 def _damage_reported(archive: Path) -> Iterator[None]:
     try:
         yield
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise DataError(
-            f"{archive} is damaged ({error}): delete it and run again, or put a good one there"
-        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
+        # "Invalid" is a place in the archive outside of it; the system's other errors are the disk's.
+        if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        reason = str(error) or "it ends early"
+        raise DataError(f"{archive} is damaged ({reason}): delete it and run again") from error
 
 
 def _members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
