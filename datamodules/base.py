@@ -139,7 +139,9 @@ class DetectionDataModule(LightningDataModule):
                 progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
                 start_batch = progress.processed  # type: ignore[attr-defined]
         records = self.records["train"].images
-        dataset = DetectionDataset(records, self.image_size, self.augment, self.seed, self._mosaic_epochs())
+        dataset = DetectionDataset(
+            records, self.image_size, self.augment, self.seed, self._mosaic_epochs(), self.on_error
+        )
         sampler = TrainSampler(
             records,
             self.image_size,
@@ -168,7 +170,9 @@ class DetectionDataModule(LightningDataModule):
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:
         records = self.records[split].images
         sampler = EvalSampler(len(records), *self._rank_and_world_size())
-        return self._loader(DetectionDataset(records, self.image_size), sampler, self.val_batch_size)
+        return self._loader(
+            DetectionDataset(records, self.image_size, on_error=self.on_error), sampler, self.val_batch_size
+        )
 
     def _loader(
         self, dataset: DetectionDataset, sampler: Sampler[Any], batch_size: int

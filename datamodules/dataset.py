@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from datamodules.batch import Sample
+from datamodules.batch import ANY_CLASS, Annotations, Sample
 from datamodules.plan import Plan, carry_out, draw_plan, largest_scales
 from datamodules.reading import read_image
-from datamodules.records import Record
+from datamodules.records import DataError, OnError, Record
 from datamodules.samplers import Key
-from datamodules.transforms import Augment, Finish, base_scale, letterbox
+from datamodules.transforms import FILL, Augment, Finish, base_scale, letterbox
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -27,6 +28,7 @@ class DetectionDataset(Dataset[Sample]):
         augment: random changes; None for evaluation.
         seed: seed of the random changes.
         mosaic_epochs: number of epochs with mosaic, mixup and copy-paste, None for all.
+        on_error: what an image does that cannot be decoded: "raise" stops, "skip" shows it grey and ignored.
     """
 
     def __init__(
@@ -36,10 +38,11 @@ class DetectionDataset(Dataset[Sample]):
         augment: Augment | None = None,
         seed: int = 0,
         mosaic_epochs: int | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         self.records, self.image_size = records, image_size
         self.augment, self.seed, self.mosaic_epochs = augment, seed, mosaic_epochs
-        self.finish = Finish(augment) if augment else None
+        self.finish, self.on_error = Finish(augment) if augment else None, on_error
 
     def __len__(self) -> int:
         return len(self.records)
@@ -69,8 +72,15 @@ class DetectionDataset(Dataset[Sample]):
         height, width = record.info.size
         annotations = record.annotations
         limit = np.array((width, height, width, height), dtype=np.float32)
+        try:
+            image = read_image(record)
+        except DataError as error:
+            if self.on_error == "raise":
+                raise
+            warnings.warn(f"{error} (data.on_error is skip: a grey image takes its place)", stacklevel=1)
+            return unseen(record)
         return Sample(
-            image=read_image(record),
+            image=image,
             boxes=annotations.boxes.clip(0, limit),
             labels=annotations.labels,
             ignore_boxes=annotations.ignore_boxes.clip(0, limit),
@@ -82,3 +92,18 @@ class DetectionDataset(Dataset[Sample]):
         index = key.index if isinstance(key, Key) else key
         scale = base_scale(self.records[index].info.size, self.image_size, tile=False)
         return letterbox(self._read(index, scale), self.image_size)
+
+
+def unseen(record: Record) -> Sample:
+    """An evenly grey sample in place of an image that cannot be decoded: one ignore box covers all of it."""
+    height, width = record.info.size
+    boxes, labels, areas = np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32)
+    everywhere = np.array([[0, 0, width, height]], dtype=np.float32)
+    return Sample(
+        image=np.full((height, width, 3), FILL, dtype=np.uint8),
+        boxes=boxes,
+        labels=labels,
+        ignore_boxes=everywhere,
+        info=record.info,
+        annotations=Annotations(boxes, labels, areas, everywhere, np.array([ANY_CLASS])),
+    )

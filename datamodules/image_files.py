@@ -113,7 +113,8 @@ def _inspect(path: Path) -> Header | FileNotFoundError | str:
             kind, mode = image.format or "", image.mode
             header = Header(
                 size=(image.height, image.width),
-                upright=image.getexif().get(ExifTags.Base.Orientation, 1) == 1,
+                # For a PNG, where cameras do not write it, Pillow would decode all pixels first.
+                upright=kind == "PNG" or image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1),
                 sixteen_bits=mode.startswith("I;16") or (kind, mode) == ("PNG", "I"),
             )
             if not _is_complete(image, file, END_MARKERS.get(kind)):

@@ -152,14 +152,15 @@ def _read_objects(
         where = f"{file}: object[{row}]"
         try:
             label = categories.label_by_name(_name(entry), where)
-            box = entry.find("bndbox")
-            if box is None:
+            corners = entry.find("bndbox")
+            if corners is None:
                 raise ValueError("it has no bndbox")
-            left, top, right, bottom = (_number(box, key) for key in ("xmin", "ymin", "xmax", "ymax"))
-            difficult = entry.findtext("difficult", "0").strip() or "0"
+            left, top, right, bottom = (_number(corners, key) for key in ("xmin", "ymin", "xmax", "ymax"))
+            difficult = bool(int(entry.findtext("difficult", "0").strip() or "0"))
             # Pixels count from 1, and the last ones are inside.
-            x, y = left - 1, top - 1
-            objects.add((x, y, right - x, bottom - y), label, ignore=bool(int(difficult)))
+            box = (left - 1, top - 1, right - left + 1, bottom - top + 1)
+            objects.add(box, label, ignore=difficult)
+            problems.row(where, str(image), objects.info, box, label, difficult)
         except DataError:
             raise
         except ValueError as error:

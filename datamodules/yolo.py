@@ -247,8 +247,9 @@ def _read_rows(
             category = values[0]
             if category not in categories:
                 raise ValueError(f"class {category:g} is not among the names of {categories.source}")
-            box = _box(values[1:], objects.info.size)
-            objects.add(box, categories.label(int(category), where))
+            box, label = _box(values[1:], objects.info.size), categories.label(int(category), where)
+            objects.add(box, label)
+            problems.row(where, str(image), objects.info, box, label)
         except DataError:
             raise
         except ValueError as error:
