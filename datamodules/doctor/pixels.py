@@ -1,0 +1,92 @@
+"""Every image file decoded once: whether that works, its pixel format, and a thumbnail."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datamodules.progress import announced
+from datamodules.records import Record
+
+THUMBNAIL = 64
+"""Side of the thumbnails, pixels."""
+
+GREY = ("1", "L")
+COLOUR = ("RGB", "P", "YCbCr")
+MODES = {
+    "LA": "grey with transparency, which is dropped",
+    "PA": "a palette with transparency, which is dropped",
+    "RGBA": "colour with transparency, which is dropped",
+    "CMYK": "CMYK, made for printing: colours may differ from those of the other images",
+}
+"""Pillow's pixel formats that training reads with a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What decoding a file told.
+
+    Attributes:
+        mode: Pillow's name of its pixel format.
+        thumbnail: (64, 64) uint8 grey, whatever the image's aspect ratio; black if it cannot be decoded.
+        error: why it cannot be decoded; empty if it can.
+    """
+
+    mode: str
+    thumbnail: NDArray[np.uint8]
+    error: str = ""
+
+
+def read_pixels(records: Sequence[Record], threads: int | None = None) -> list[Pixels]:
+    """Decode all images, with a line of progress.
+
+    Args:
+        records: the images.
+        threads: files decoded at a time; one a CPU if not given.
+    """
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        found = pool.map(_read, (record.path for record in records), chunksize=8)
+        return list(announced(found, len(records), "reading images"))
+
+
+def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
+    """What is unusual about each image's pixel format; empty for nothing.
+
+    Grey images are unusual where most are in colour, and the other way round.
+    """
+    modes = [image.mode for image in pixels]
+    grey, colour = (sum(mode in group for mode in modes) for group in (GREY, COLOUR))
+    odd = dict(MODES)
+    if grey < colour:
+        odd |= dict.fromkeys(GREY, f"grey, as are {grey} images, where {colour} are in colour")
+    elif colour:
+        odd |= dict.fromkeys(COLOUR, f"in colour, as are {colour} images, where {grey} are grey")
+    return [
+        "16 bits a channel or more, of which the upper 8 are read" if mode[0] in "IF" else odd.get(mode, "")
+        for mode in modes
+    ]
+
+
+def _read(path: str) -> Pixels:
+    mode, side = "", (THUMBNAIL, THUMBNAIL)
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # Pillow's, on odd metadata
+            mode = image.mode
+            if image.format == "JPEG":
+                image.draft("L", side)  # decodes all of the file, but the fewest pixels that will do
+            if mode[0] == "I":
+                grey = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+            else:
+                grey = image.convert("L")
+            return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)))
+    # Damaged files bring Pillow to raise nearly anything.
+    except Exception as error:
+        return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)
