@@ -116,12 +116,11 @@ def repeat_factors(labels: Sequence[NDArray[np.int64]], threshold: float) -> NDA
         (n,) >= 1; 1 for an image without objects.
     """
     objects = np.concatenate(labels)
-    classes = objects.max(initial=0) + 1
-    owner = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
-    image, label = np.divmod(np.unique(owner * classes + objects), classes)  # each class of an image once
-    share = np.bincount(label) / len(labels)
+    holds = np.zeros((len(labels), objects.max(initial=0) + 1), dtype=np.bool_)
+    holds[np.repeat(np.arange(len(labels)), [len(own) for own in labels]), objects] = True
+    image, label = holds.nonzero()  # each class of an image once
     factors = np.ones(len(labels))
-    np.maximum.at(factors, image, np.sqrt(threshold / share[label]))
+    np.maximum.at(factors, image, np.sqrt(threshold / holds.mean(axis=0)[label]))
     return factors
 
 
