@@ -194,8 +194,10 @@ def run(tasks: Sequence[Task], jobs: int | None, lock: int) -> list[Task]:
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from here")
     finally:
+        # All are killed before one is waited for: a second Ctrl-C would end the waiting.
         for _, process, _ in running.values():
             process.kill()
+        for _, process, _ in running.values():
             process.wait()
     return failed
 

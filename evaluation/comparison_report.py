@@ -143,12 +143,18 @@ def _markdown(
         *(f"- {key}: {value}" for key, value in facts.items()),
         "- options of the variants:",
         *(f"  - {name}: `{options}`" for name, options in variants.items()),
-        f"- time of a cell: {np.mean([cell.seconds for cell in cells]):.0f} s on average",
+        f"- time of a cell: {_mean_time(cells)}",
         f"- interrupted and resumed: {'; '.join(resumed) if resumed else 'none'}",
         "- every cell: cells.csv; every difference: differences.csv; settings and scores side by side: "
         "`tensorboard --logdir hparams`",
     ]
     return _joined(parts)
+
+
+def _mean_time(cells: Sequence[Cell]) -> str:
+    """Mean time of the cells that were trained in one go; of a resumed one only the last attempt is known."""
+    whole = [cell.seconds for cell in cells if cell.attempts == 1]
+    return f"{np.mean(whole):.0f} s on average" if whole else "not known, all were interrupted"
 
 
 def _several(count: int) -> str:

@@ -293,16 +293,51 @@ def test_no_dense_target():
     assert largest.elements <= 2 * GRID * GRID * max(C * 40, 4 * len(BINS))
 
 
+class NoWaiting(TorchDispatchMode):
+    """Refuses operations that need a value on the host, and so would wait for a GPU; backwards included.
+
+    `prod` is refused for its backward, which waits, but not where a mode like this one watches.
+    """
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "equal", "prod")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in self.WAITING, name
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            assert all(index is None or index.dtype == torch.int64 for index in args[1]), "a mask"
+        if name == "repeat_interleave":
+            assert kwargs.get("output_size") is not None, name
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", BOX_NAMES)
+def test_no_operation_needs_a_value_on_the_host(name):
+    arguments = scene()
+    losses = [DetectionLoss(name, classification) for classification in CLASS_NAMES]
+    with NoWaiting():
+        for loss in losses:
+            loss(*arguments)["loss"].backward()
+
+
+def test_waiting_operations_are_refused():
+    x = torch.rand(3, requires_grad=True)
+    for waits in (lambda: x[x > 0].sum(), lambda: x.sum().item(), lambda: x.prod(0)):
+        with NoWaiting(), pytest.raises(AssertionError):
+            waits()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", BOX_NAMES)
 def test_no_host_synchronisation(name):
     predictions, assignment, gt_boxes, gt_labels, ignored = scene()
     boxes = predictions.decode(torch.arange(2 * GRID * GRID)).detach().cuda().requires_grad_()
+    # Leaves on the GPU: the gradient of a leaf on the CPU would be copied there, which waits.
     resident = SimpleNamespace(
         **{
-            key: getattr(predictions, key).cuda()
-            for key in ("logits", "distances", "points", "strides", "bins")
+            key: getattr(predictions, key).detach().cuda().requires_grad_() for key in ("logits", "distances")
         },
+        **{key: getattr(predictions, key).cuda() for key in ("points", "strides", "bins")},
         decode=lambda index: boxes[index],
     )
     on_gpu = SimpleNamespace(**{key: value.cuda() for key, value in vars(assignment).items()})
