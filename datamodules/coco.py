@@ -98,7 +98,7 @@ def read_coco(
         raise DataError(f"{images} is not a folder: give the folder of the images of {annotations}")
     infos = _infos(annotations, images, data, problems)
     paths = {id_: images / info.file_name for id_, info in infos.items() if info}
-    headers = check_images(list(paths.values()), problems)
+    headers = check_images(list(paths.values()), annotations, problems)
 
     objects = {id_: ObjectList(info) for id_, info in infos.items() if info}
     for id_, image in objects.items():

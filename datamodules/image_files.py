@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,7 +50,7 @@ class Header:
     sixteen_bits: bool
 
 
-def check_images(paths: Sequence[Path], problems: Problems) -> dict[Path, Header]:
+def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dict[Path, Header]:
     """Look at every image file of a split; those that cannot be read rightly become problems.
 
     Read rightly are JPEG, PNG, TIFF, WebP, BMP and GIF files in grey, RGB, CMYK, palette or black and white,
@@ -58,6 +59,7 @@ def check_images(paths: Sequence[Path], problems: Problems) -> dict[Path, Header
 
     Args:
         paths: the image files.
+        source: file or folder that names them.
         problems: takes the missing, unreadable, truncated and unsuitable ones.
 
     Returns:
@@ -65,7 +67,7 @@ def check_images(paths: Sequence[Path], problems: Problems) -> dict[Path, Header
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
         warnings.simplefilter("ignore")  # Pillow's, on odd metadata; here, as threads share the filters
-        found = announced(pool.map(_inspect, paths), len(paths), "checking images")
+        found = announced(pool.map(partial(_inspect, source=source), paths), len(paths), "checking images")
         results = dict(zip(paths, found, strict=True))
     missing = sum(isinstance(result, FileNotFoundError) for result in results.values())
     headers = {}
@@ -74,8 +76,8 @@ def check_images(paths: Sequence[Path], problems: Problems) -> dict[Path, Header
             headers[path] = result
         elif isinstance(result, FileNotFoundError):
             problems.add(
-                f"{path} does not exist; {missing} of the {len(paths)} images are missing: restore "
-                "them, check the image folder, or remove them from the annotations",
+                f"{path} does not exist; {missing} of the {len(paths)} images of {source} are missing: "
+                "restore them, check the image folder, or remove them there",
                 str(path),
             )
         else:
@@ -106,7 +108,7 @@ def require_size(path: Path, header: Header, size: tuple[int, int], source: str,
         )
 
 
-def _inspect(path: Path) -> Header | FileNotFoundError | str:
+def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
     """The header of a file, or what is wrong with it."""
     try:
         with path.open("rb") as file, Image.open(file) as image:
@@ -118,12 +120,12 @@ def _inspect(path: Path) -> Header | FileNotFoundError | str:
                 sixteen_bits=mode.startswith("I;16") or (kind, mode) == ("PNG", "I"),
             )
             if not _is_complete(image, file, END_MARKERS.get(kind)):
-                return "is truncated: restore the file or remove it from the annotations"
+                return f"is truncated: restore the file or remove it from {source}"
     except FileNotFoundError as error:
         return error
     # Damaged headers bring Pillow to raise nearly anything.
     except Exception:
-        return "is not a readable image: restore the file or remove it from the annotations"
+        return f"is not a readable image: restore the file or remove it from {source}"
     if kind == "TIFF" and mode in UNREADABLE_MODES:
         return f"holds {UNREADABLE_MODES[mode]}: convert it to 8 bits a channel, grey or RGB"
     if header.size[0] * header.size[1] > LARGEST_IMAGE:

@@ -115,15 +115,15 @@ def read_visdrone(
     paths = sorted((folder / "images").glob("*.jpg"))
     if not paths:
         raise DataError(
-            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there, so that data.root "
-            "holds the folders VisDrone2019-DET-train, -val and -test-dev, each with images and annotations"
+            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there (data.download=true "
+            "does), so that data.root holds the folders VisDrone2019-DET-train, -val and -test-dev, each with images and annotations"
         )
     if not (folder / "annotations").is_dir():
         raise DataError(f"{folder / 'annotations'} is not a folder: unpack VisDrone2019-DET there")
     names = dict(enumerate(("ignored regions", *CLASS_NAMES, "others")))
     categories = Categories(folder, names, [names[category] for category in IGNORED], class_names)
     images = []
-    headers = check_images(paths, problems)
+    headers = check_images(paths, folder, problems)
     for image_id, path in enumerate(paths, start=1):
         if path not in headers:
             continue

@@ -104,7 +104,7 @@ def read_voc(
     files = {path.stem: path for path in sorted(folder.iterdir())}
     stems = _stems(root, split)
     paths = [files.get(stem, folder / f"{stem}.jpg") for stem in stems]
-    headers = check_images(paths, problems)
+    headers = check_images(paths, list_path(root, split), problems)
     images = []
     for image_id, (stem, path) in enumerate(zip(stems, paths, strict=True), start=1):
         if path in headers:

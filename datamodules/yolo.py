@@ -155,7 +155,7 @@ def read_yolo(
     problems = problems or Problems()
     categories = Categories(description.file, description.names, ignore_categories, class_names)
     paths = _image_paths(description, split)
-    headers = check_images(paths, problems)
+    headers = check_images(paths, description.file, problems)
     images, unlabelled = [], []
     for image_id, path in enumerate(paths, start=1):
         if path not in headers:

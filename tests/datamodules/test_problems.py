@@ -1,6 +1,7 @@
 """What becomes of bad rows and images: stopped at, or left out, counted and said once."""
 
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ def write_noise(path, height=48, width=64):
 
 def problems_of(*paths):
     problems = Problems("skip")
-    return set(check_images(paths, problems)), problems.found
+    return set(check_images(paths, Path("list.txt"), problems)), problems.found
 
 
 # ---------------------------------------------------------------------------------------- image files
@@ -36,7 +37,7 @@ def test_truncated_images_are_found(tmp_path, suffix, share):
     cut.write_bytes(content[: int(len(content) * share)])
     fine, found = problems_of(whole, cut)
     assert fine == {whole}
-    assert found == [f"{cut} is truncated: restore the file or remove it from the annotations"]
+    assert found == [f"{cut} is truncated: restore the file or remove it from list.txt"]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -52,12 +53,10 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path):
     path = tmp_path / "a.jpg"
     write_noise(path)
     whole = path.read_bytes()
-    # An application segment with an end marker in it, as thumbnails have, and hardly anything after it.
+    # An application segment with an end marker in it, as thumbnails have.
     segment = b"\xff\xe1\x00\x0aabcdef\xff\xd9"
     path.write_bytes(whole[:2] + segment + whole[2:-900])
-    assert problems_of(path)[1] == [
-        f"{path} is truncated: restore the file or remove it from the annotations"
-    ]
+    assert problems_of(path)[1] == [f"{path} is truncated: restore the file or remove it from list.txt"]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
@@ -108,14 +107,16 @@ def test_files_that_are_no_images(tmp_path):
 
 def test_missing_images_are_counted(tmp_path):
     _, found = problems_of(tmp_path / "a.jpg", tmp_path / "b.jpg")
-    assert found[0].startswith(f"{tmp_path / 'a.jpg'} does not exist; 2 of the 2 images are missing")
+    assert found[0].startswith(
+        f"{tmp_path / 'a.jpg'} does not exist; 2 of the 2 images of list.txt are missing"
+    )
 
 
 def test_large_images_can_be_measured(tmp_path):
     # 0.2 gigapixels: Pillow refuses that by itself, and cv2 does not.
     path = tmp_path / "a.png"
     Image.new("1", (20000, 10000)).save(path)
-    assert check_images([path], Problems())[path].size == (10000, 20000)
+    assert check_images([path], tmp_path, Problems())[path].size == (10000, 20000)
 
 
 # -------------------------------------------------------------------------------------- left out, or not
