@@ -115,8 +115,9 @@ def read_visdrone(
     paths = sorted((folder / "images").glob("*.jpg"))
     if not paths:
         raise DataError(
-            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there (data.download=true "
-            "does), so that data.root holds the folders VisDrone2019-DET-train, -val and -test-dev, each with images and annotations"
+            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there (or set "
+            "data.download), so that data.root holds the folders VisDrone2019-DET-train, -val and -test-dev, "
+            "each with images and annotations"
         )
     if not (folder / "annotations").is_dir():
         raise DataError(f"{folder / 'annotations'} is not a folder: unpack VisDrone2019-DET there")

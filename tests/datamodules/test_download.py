@@ -75,6 +75,7 @@ def serve(
     weak="",
     length=None,
     pauses=False,
+    misplaces=False,
 ):
     """Answer a GET as a good server does, but for what the arguments say."""
     site, content = request.server.site, request.server.site.files[request.path]
@@ -88,6 +89,8 @@ def serve(
         request.send_header("Content-Range", f"bytes */{len(content)}")
         request.end_headers()
         return
+    if misplaces:
+        start = 0
     body = content[start:]
     request.send_response(206 if wanted else 200)
     if mark:
@@ -245,6 +248,12 @@ def test_a_file_that_changes_between_two_tries_is_not_glued(site, folder, heeds_
     site.answers = [answer(breaks_after=HALF), change]
     provide(site.url, folder, LAYOUT)
     assert content(folder) == new
+
+
+def test_another_part_than_was_asked_for_is_not_glued(site, folder):
+    site.answers = [answer(breaks_after=HALF), answer(misplaces=True)]
+    provide(site.url, folder, LAYOUT)
+    assert content(folder) == FILES
 
 
 @pytest.mark.parametrize(
