@@ -66,12 +66,12 @@ def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, close
         count: number of images in the batch.
         closed: whether mosaic, mixup and copy-paste are over.
     """
-    rng = np.random.default_rng([seed, key.epoch, key.index])
+    rng = np.random.default_rng([seed, key.epoch, key.index, key.copy])
     has_mosaic = rng.random() < (0 if closed else augment.mosaic)
     members = [own, *(partners(count, own, rng) if has_mosaic else [])]
 
     def stream(number: int) -> np.random.Generator:
-        return np.random.default_rng([seed, key.epoch, key.index, number])
+        return np.random.default_rng([seed, key.epoch, key.index, key.copy, number])
 
     def guest(probability: float, number: int) -> Guest | None:
         if closed or not probability:
