@@ -31,8 +31,8 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
     with (folder / "findings.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("severity", "kind", "split", "image", "message"))
-        for finding in result.findings:
-            table.writerow((KINDS[finding.kind].severity, *astuple(finding)))
+        for kind, group in by_kind(result.findings).items():
+            table.writerows((KINDS[kind].severity, *astuple(finding)) for finding in group)
     lines = [f"# The doctor on {name}", "", f"    {command}", ""]
     if result.objects:
         draw_overview(result.objects, result.class_names, result.image_size).savefig(folder / "overview.png")

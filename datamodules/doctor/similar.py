@@ -1,6 +1,6 @@
 """Images that show the same thing: found by a hash of their thumbnails, verified by aligning these.
 
-N queries, M others.
+N queries, M others, K hashed parts of a query.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.doctor.pixels import THUMBNAIL
+
 Thumbnail = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 
 REACH = 14
 """Hashes of near duplicates differ in at most so many of their 64 bits."""
+
+SHIFTS = (4, 0, 8)
+"""Corners of the hashed parts of a query, pixels of the thumbnail; others are hashed at the first alone."""
 
 CANDIDATES = 5
 """Number of nearest hashes that are verified for each image."""
@@ -54,12 +59,12 @@ class Pair:
     correlation: float
 
 
-def difference_hash(thumbnail: Thumbnail) -> int:
+def difference_hash(image: Thumbnail) -> int:
     """64 bits: whether brightness rises to the right, in each cell of a grid of 8 x 8.
 
     Source: Krawetz 2013, "Kind of Like That" (dHash).
     """
-    small = cv2.resize(thumbnail, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+    small = cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
@@ -72,10 +77,7 @@ def find_pairs(queries: Sequence[Thumbnail], others: Sequence[Thumbnail] | None 
     """
     earlier = others is None
     others = queries if others is None else others
-    hashes, other_hashes = (
-        np.array([difference_hash(image) for image in images], dtype=np.uint64)
-        for images in (queries, others)
-    )
+    hashes, other_hashes = _hashes(queries, SHIFTS), _hashes(others, SHIFTS[:1])[:, 0]
 
     def best(query: int, candidates: NDArray[np.int64]) -> Pair | None:
         pairs = (Pair(query, int(i), aligned_correlation(queries[query], others[i])) for i in candidates)
@@ -114,12 +116,29 @@ def aligned_correlation(first: Thumbnail, second: Thumbnail) -> float:
     return max(float(correlation), float(np.corrcoef(first[common], moved[common])[0, 1]))
 
 
+def _hashes(images: Sequence[Thumbnail], shifts: Sequence[int]) -> Hashes:
+    """Hash of each image's parts at all pairs of shifts: (N, shifts^2)."""
+    side = THUMBNAIL - max(SHIFTS)
+    hashes = [
+        [difference_hash(image[y : y + side, x : x + side]) for y in shifts for x in shifts]
+        for image in images
+    ]
+    return np.array(hashes, dtype=np.uint64).reshape(-1, len(shifts) ** 2)
+
+
 def _candidates(hashes: Hashes, others: Hashes, earlier: bool) -> list[NDArray[np.int64]]:
-    """Indices of the nearest hashes within reach of each one, at most `CANDIDATES`."""
+    """Indices of the nearest hashes within reach of each query, at most `CANDIDATES`.
+
+    Args:
+        hashes: (N, K) hashes of the parts of the queries.
+        others: (M,) hashes.
+        earlier: whether the others are the queries themselves, of which only earlier ones count.
+    """
     found: list[NDArray[np.int64]] = []
     rows = max(CHUNK // max(len(others), 1), 1)
     for start in range(0, len(hashes), rows):
-        distance = np.bitwise_count(hashes[start : start + rows, None] ^ others[None])
+        parts = hashes[start : start + rows].T
+        distance = np.min([np.bitwise_count(part[:, None] ^ others[None]) for part in parts], axis=0)
         for query, row in enumerate(distance, start):
             allowed = np.flatnonzero(row[:query] <= REACH) if earlier else np.flatnonzero(row <= REACH)
             found.append(allowed[np.argsort(row[allowed], kind="stable")[:CANDIDATES]])
