@@ -13,15 +13,14 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from email.message import Message
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
-from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from datamodules.byte_progress import ByteProgress
+from datamodules.lock import locked
 from datamodules.records import DataError
 from datamodules.unpack import extract, require_space
 
@@ -71,7 +70,7 @@ def provide(url: str, folder: Path, layout: str) -> None:
     archive = folder.with_name(url.rpartition("/")[2])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with locked(folder, lambda: _say(f"another process fetches {folder}: waiting for it")):
             if _is_filled(folder):
                 return
             found = archive.exists()
@@ -230,40 +229,6 @@ def _check_digest(archive: Path) -> str:
             "and run again"
         )
     return digest
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a lock that the operating system releases when the process ends, however it ends."""
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        waiting = False
-        while not _try_lock(file):
-            if not waiting:
-                _say(f"another process fetches {folder}: waiting for it")
-            waiting = True
-            time.sleep(0.2)
-        yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[str]) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[str]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def _is_filled(folder: Path) -> bool:
