@@ -10,14 +10,13 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_MODEL, Run, tiny_scenes
+from tiny_data import write_visdrone, write_voc, write_yolo
 
 import evaluate
 import train
 from datamodules.batch import Batch
 from detector.cli import DEFAULTS, DetectionCLI, load_checkpoint, user_errors
 from detector.module import Detector
-
-VISDRONE_ROWS = "9,9,20,20,1,4,0,0\n50,50,30,30,0,0,0,0,\n"
 
 CONFIGS = sorted(path for path in DEFAULTS.parent.glob("*.yaml") if path != DEFAULTS)
 
@@ -194,13 +193,12 @@ def recipe_data(data: dict[str, object], root: Path) -> list[str]:
         case "CocoDataModule":
             return [o for o in coco_options(write_coco(root / "coco")) if not o.startswith("--data=")]
         case "VisDroneDataModule":
-            for split in ("train", "val"):
-                folder = root / f"VisDrone2019-DET-{split}"
-                (folder / "images").mkdir(parents=True)
-                (folder / "annotations").mkdir()
-                for i in range(2):
-                    cv2.imwrite(str(folder / "images" / f"{i}.jpg"), np.full((96, 96, 3), 99, np.uint8))
-                    (folder / "annotations" / f"{i}.txt").write_text(VISDRONE_ROWS)
+            write_visdrone(root)
+            return [f"--data.root={root}"]
+        case "YoloDataModule":
+            return [f"--data.yaml={write_yolo(root)}"]
+        case "VocDataModule":
+            write_voc(root)
             return [f"--data.root={root}"]
         case "ScenesDataModule":
             return [
