@@ -12,12 +12,18 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch, Sample, collate
 from datamodules.dataset import DetectionDataset
 from datamodules.records import OnError, Problems, Reader, Records, Split
-from datamodules.samplers import DEFAULT_SAMPLING, EvalSampler, Sampling, TrainSampler
+from datamodules.samplers import (
+    DEFAULT_SAMPLING,
+    EvalSampler,
+    RectangularEvalSampler,
+    Sampling,
+    TrainSampler,
+)
 from datamodules.transforms import Augment, to_float
 
 DEFAULT_AUGMENT = Augment()
@@ -153,7 +159,8 @@ class DetectionDataModule(LightningDataModule):
             start_batch,
             self.sampling,
         )
-        return self._loader(dataset, sampler, self.batch_size)
+        workers = self._workers(len(sampler), self.batch_size)
+        return self._loader(dataset, workers, sampler=sampler, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed validation images, each once over all ranks."""
@@ -169,21 +176,24 @@ class DetectionDataModule(LightningDataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:
         records = self.records[split].images
-        sampler = EvalSampler(len(records), *self._rank_and_world_size())
-        return self._loader(
-            DetectionDataset(records, self.image_size, on_error=self.on_error), sampler, self.val_batch_size
-        )
+        dataset = DetectionDataset(records, self.image_size, on_error=self.on_error)
+        rank, world_size = self._rank_and_world_size()
+        sampler, size = EvalSampler(len(records), rank, world_size), self.val_batch_size
+        workers = self._workers(len(sampler), size)
+        if not self.sampling.rectangular:
+            return self._loader(dataset, workers, sampler=sampler, batch_size=size)
+        batches = RectangularEvalSampler(records, self.image_size, size, rank, world_size)
+        return self._loader(dataset, workers, batch_sampler=batches)
 
-    def _loader(
-        self, dataset: DetectionDataset, sampler: Sampler[Any], batch_size: int
-    ) -> DataLoader[Sample]:
-        num_workers = self.num_workers
-        if num_workers is None:
-            num_workers = default_workers(len(sampler), batch_size, self._local_ranks())  # type: ignore[arg-type]
+    def _workers(self, images: int, batch_size: int) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return default_workers(images, batch_size, self._local_ranks())
+
+    def _loader(self, dataset: DetectionDataset, num_workers: int, **batches: Any) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            batch_size=batch_size,
-            sampler=sampler,
+            **batches,
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),

@@ -89,9 +89,9 @@ class DetectionDataset(Dataset[Sample]):
         )
 
     def _evaluation_sample(self, key: int | Key) -> Sample:
-        index = key.index if isinstance(key, Key) else key
-        scale = base_scale(self.records[index].info.size, self.image_size, tile=False)
-        return letterbox(self._read(index, scale), self.image_size)
+        index, size = (key.index, key.size) if isinstance(key, Key) else (key, self.image_size)
+        scale = base_scale(self.records[index].info.size, size, tile=False)
+        return letterbox(self._read(index, scale), size)
 
 
 def unseen(record: Record) -> Sample:

@@ -47,7 +47,8 @@ class Sampling:
             often as it would without this option, and of those without objects a random part, or all of them
             repeatedly, to make up the share; so it gets shorter or longer. None leaves them as they are.
         rectangular: make batches of images of similar aspect ratio, on a canvas of that ratio, of about the
-            area of image_size, with sides of multiples of 32 pixels.
+            area of image_size, with sides of multiples of 32 pixels; in evaluation too, as objects shall have
+            the size there that they are trained at.
         multi_scale: smallest and largest factor of the sides of a batch's canvas, drawn log-uniformly for
             every batch; the sides become multiples of 32 pixels. Memory must suffice for the largest.
 
@@ -260,3 +261,42 @@ class EvalSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
+
+
+class RectangularEvalSampler(Sampler[list[Key]]):
+    """Batches of every image exactly once over all ranks, each on the canvas of its own aspect ratio.
+
+    No batch holds two canvases, so what is found in an image depends neither on batch size nor on ranks.
+
+    Args:
+        images: the images.
+        size: (H, W), of which the canvases have the area.
+        batch_size: most images of a batch.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Record],
+        size: tuple[int, int],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        shapes = canvases(np.array([image.info.size for image in images]), size[0] * size[1]).tolist()
+        by_canvas: dict[tuple[int, int], list[Key]] = {}
+        for index in range(rank, len(images), world_size):
+            height, width = shapes[index]
+            by_canvas.setdefault((height, width), []).append(Key(0, index, (height, width)))
+        self.batches = [
+            keys[start : start + batch_size]
+            for _, keys in sorted(by_canvas.items())
+            for start in range(0, len(keys), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)

@@ -10,12 +10,14 @@ from datamodules.records import Record
 from datamodules.samplers import (
     STRIDE,
     EvalSampler,
+    RectangularEvalSampler,
     Sampling,
     TrainSampler,
     canvases,
     repeat_factors,
     round_at_random,
 )
+from datamodules.transforms import Augment
 
 SIZE = (32, 48)
 
@@ -416,3 +418,35 @@ def test_evaluation_sees_every_image_exactly_once(length, world_size):
 
 def test_a_rank_may_have_nothing_to_evaluate():
     assert list(EvalSampler(2, rank=3, world_size=4)) == []
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_rectangular_evaluation_sees_every_image_once_on_its_own_canvas(world_size):
+    images = THREE_SHAPES[::3]
+    wanted = canvases(np.array([image.info.size for image in images]), 128 * 128).tolist()
+    seen = []
+    for rank in range(world_size):
+        sampler = RectangularEvalSampler(images, (128, 128), 4, rank, world_size)
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        assert all(1 <= len(batch) <= 4 for batch in batches)
+        assert all(len({key.size for key in batch}) == 1 for batch in batches)
+        seen += [key for batch in batches for key in batch]
+    # Whatever the ranks and batches, so the scores are the same.
+    assert sorted(key.index for key in seen) == list(range(len(images)))
+    assert all(list(key.size) == wanted[key.index] for key in seen)
+
+
+def test_rectangular_data_are_trained_and_evaluated_at_one_scale(coco_folder):
+    # 48 x 64 images and the area of 128 x 128: 128 sqrt(3/4) = 111, to strides 96; 128^2 / 96 = 171, 160.
+    still = Augment(flip=0, scale=(1, 1), translate=0, mosaic=0)
+    module = coco_folder.module(image_size=(128, 128), augment=still, sampling=Sampling(rectangular=True))
+    module.setup("fit")
+    (trained,) = {batch.images.shape[2:] for batch in module.train_dataloader()}
+    evaluated = list(module.val_dataloader())
+    assert [len(batch) for batch in evaluated] == [2, 2, 2]
+    assert {batch.images.shape[2:] for batch in evaluated} == {trained} == {(96, 160)}
+    # The map back to the original holds: 96 / 48 = 2, and (160 - 128) / 2 = 16 pixels of padding.
+    info = evaluated[0].infos[0]
+    assert (info.scale, info.padding) == ((2, 2), (16, 0))
+    assert evaluated[0].boxes.tolist()[0] == [36, 20, 76, 40]  # 10 10 30 20
