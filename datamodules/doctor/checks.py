@@ -22,6 +22,8 @@ IMAGE_FOLDERS = ("images", "JPEGImages")
 LABEL_FOLDERS = ("labels", "annotations", "Annotations")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".txt", ".xml")
+NO_LABELS = ("classes.txt", "notes.txt")
+"""What annotation tools write beside the files of the YOLO family."""
 
 
 def check_images(
@@ -59,7 +61,7 @@ def check_orphans(paths: Mapping[str, Split]) -> Iterator[Finding]:
         stems = {path.stem for path in named if path.parent == folder}
         for labels in _label_folders(folder):
             for file in _files(labels, LABEL_SUFFIXES):
-                if file.stem not in stems:
+                if file.stem not in stems and file.name not in NO_LABELS:
                     yield Finding("orphan", split, str(file), f"{file}: annotations without an image")
 
 

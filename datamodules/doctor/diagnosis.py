@@ -14,8 +14,6 @@ from datamodules.doctor.rows import Rows, check_rows
 from datamodules.doctor.similar import Pair, find_pairs
 from datamodules.records import DataError, Record, Split
 
-SPLITS: tuple[Split, ...] = ("train", "val")
-
 COMPARED: tuple[tuple[Split, Split], ...] = (("val", "train"), ("train", "train"), ("val", "val"))
 """Splits between which near duplicates are looked for."""
 
@@ -50,17 +48,22 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
     findings, paths = result.findings, dict[str, Split]()
     records: dict[Split, list[Record]] = {}
     pixels: dict[Split, list[Pixels]] = {}
-    for split in SPLITS:
-        rows = Rows()
+    for split, reader in data.readers.items():
+        rows, failed = Rows(), []
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the findings say it with file and row
-                records[split] = data.readers[split](data.class_names, rows).images
+                images = reader(data.class_names, rows).images
         except DataError as error:
-            findings.append(Finding("unusable", split, "", str(error)))
+            images, failed = [], [Finding("unusable", split, "", str(error))]
+        paths |= dict.fromkeys((*rows.images, *(record.path for record in images)), split)
+        if split == "test":
+            continue  # its images may lie among the others; no more is asked of it
+        findings += failed
         findings += [Finding("unusable", split, "", message) for message in rows.found]
         findings += check_rows(rows.read, split, data.image_size)
-        paths |= dict.fromkeys((*rows.images, *(record.path for record in records.get(split, ()))), split)
+        if not failed:
+            records[split] = images
     findings += check_orphans(paths)
     for split, images in records.items():
         if not annotations_only:
