@@ -24,6 +24,11 @@ OPTIONS = {
     "class_weights": "model: {loss: {class_weights: [1, 4]}}",
 }
 EVERYTHING = """\
+trainer: # without figures, which take most of the time
+  callbacks:
+    - class_path: EMA
+    - class_path: ModelCheckpoint
+      init_args: { filename: last, save_on_exception: true, enable_version_counter: false }
 data:
   init_args:
     sampling: { repeat_threshold: 0.5, background: 0.25, rectangular: true, multi_scale: [0.5, 2] }
