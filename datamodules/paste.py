@@ -42,6 +42,9 @@ ROW = 0.1
 TRIES = 24
 """Places tried for each copy."""
 
+UNLIKE = 40
+"""Largest mean difference between the background of a copy and that of its place, in grey levels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -209,7 +212,7 @@ def _choose(
     windows: NDArray[np.int64],
     taken: NDArray[np.float32],
 ) -> tuple[int, int, int, int] | None:
-    """Of the free places the one with the background most like the patch's: xyxy whole pixels."""
+    """Of the free places the one most like the patch's background, if it is at all: xyxy whole pixels."""
     size = np.array(patch.image.shape[1::-1])
     corners = np.round(centres - size / 2).astype(np.int64)
     places = np.concatenate([corners, corners + size], axis=1)
@@ -222,8 +225,10 @@ def _choose(
     if not len(free):
         return None
     colours = np.array([canvas[y1:y2, x1:x2].mean(axis=(0, 1)) for x1, y1, x2, y2 in free])
-    best = np.abs(colours - patch.background).sum(axis=1).argmin()
-    x1, y1, x2, y2 = free[best].tolist()
+    unlike = np.abs(colours - patch.background).mean(axis=1)
+    if unlike.min() > UNLIKE:
+        return None
+    x1, y1, x2, y2 = free[unlike.argmin()].tolist()
     return x1, y1, x2, y2
 
 

@@ -1,0 +1,60 @@
+"""Boxes on images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PALETTE = (
+    (0, 230, 60),
+    (255, 60, 60),
+    (255, 225, 0),
+    (0, 210, 255),
+    (255, 60, 255),
+    (255, 150, 0),
+    (60, 130, 255),
+    (255, 255, 255),
+    (255, 170, 200),
+    (170, 170, 0),
+)
+"""RGB of the classes, over again after ten."""
+
+GREY = (150, 150, 150)
+"""RGB of ignore boxes."""
+
+HATCH = 8
+"""Pixels between the lines of a hatched box."""
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """RGB of a class index."""
+    return PALETTE[label % len(PALETTE)]
+
+
+def draw_boxes(image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    """Draw outlines, one colour a class.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, drawn upon.
+        boxes: (n, 4) xyxy pixels.
+        labels: (n,) class indices.
+    """
+    for corners, label in zip(_corners(boxes), labels.tolist(), strict=True):
+        cv2.rectangle(image, *corners, class_colour(label))
+
+
+def hatch_boxes(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    """Draw ignore boxes (m, 4) xyxy pixels as grey outlines with grey slanted lines, upon the image."""
+    for (x1, y1), (x2, y2) in _corners(boxes):
+        inside = image[y1 : y2 + 1, x1 : x2 + 1]
+        rows, columns = np.ogrid[y1 : y1 + inside.shape[0], x1 : x1 + inside.shape[1]]
+        inside[(rows + columns) % HATCH == 0] = GREY
+        cv2.rectangle(image, (x1, y1), (x2, y2), GREY)
+
+
+def _corners(boxes: NDArray[np.float32]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """First and last pixel of each box."""
+    whole = np.floor(boxes).astype(int)
+    whole[:, 2:] = np.maximum(np.ceil(boxes[:, 2:]).astype(int) - 1, whole[:, :2])
+    return [((x1, y1), (x2, y2)) for x1, y1, x2, y2 in whole.tolist()]
