@@ -254,6 +254,7 @@ def test_another_part_than_was_asked_for_is_not_glued(site, folder):
     site.answers = [answer(breaks_after=HALF), answer(misplaces=True)]
     provide(site.url, folder, LAYOUT)
     assert content(folder) == FILES
+    assert site.ranges == [None, f"bytes={HALF}-", None]
 
 
 @pytest.mark.parametrize(
@@ -664,6 +665,12 @@ def test_a_top_folder_of_any_name_or_none(archive, tmp_path, top):
     archive.write_bytes(zipped(FILES, top))
     extract(archive, tmp_path / "set")
     assert content(tmp_path / "set") == FILES
+
+
+def test_a_single_file_is_no_top_folder(archive, tmp_path):
+    archive.write_bytes(zipped({"a.jpg": NOISE}, top=""))
+    extract(archive, tmp_path / "set")
+    assert content(tmp_path / "set") == {"a.jpg": NOISE}
 
 
 def test_what_macos_adds_is_left_out(archive, tmp_path):
