@@ -20,8 +20,8 @@ Each loss has two forms.
   total loss no longer fit.
 
 All sums run over the global batch. There is no published evidence for any of the six; whatever the notebook
-scored, it scored with the (P, P) product. Ours is against them so far: calibrated inverse_sqrt and hybrid score
-3 to 4 AP below CIoU on two data sets, see benchmarks/comparison.md. Compare before you believe.
+scored, it scored with the (P, P) product. Ours is against them so far: calibrated inverse_sqrt and hybrid
+score 3 to 4 AP below CIoU on two data sets, see benchmarks/comparison.md. Compare before you believe.
 """
 
 import torch
