@@ -15,7 +15,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch, Sample, collate
+from datamodules.cache import open_cache
 from datamodules.dataset import DetectionDataset
+from datamodules.reading import Images, Reading, reduction
 from datamodules.records import OnError, Problems, Reader, Records, Split
 from datamodules.samplers import (
     DEFAULT_SAMPLING,
@@ -24,9 +26,10 @@ from datamodules.samplers import (
     Sampling,
     TrainSampler,
 )
-from datamodules.transforms import Augment, to_float
+from datamodules.transforms import Augment, largest_scale, to_float
 
 DEFAULT_AUGMENT = Augment()
+DEFAULT_READING = Reading()
 
 
 class DetectionDataModule(LightningDataModule):
@@ -47,6 +50,7 @@ class DetectionDataModule(LightningDataModule):
             smaller one.
         on_error: what a damaged row or image does: "raise" stops with its file and row, "skip" leaves the
             image out, with one warning.
+        reading: how training images become pixels.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -65,6 +69,7 @@ class DetectionDataModule(LightningDataModule):
         sampling: Sampling = DEFAULT_SAMPLING,
         fraction: float = 1.0,
         on_error: OnError = "raise",
+        reading: Reading = DEFAULT_READING,
     ) -> None:
         super().__init__()
         # A rank may get no validation image at all: shards are never padded.
@@ -82,7 +87,9 @@ class DetectionDataModule(LightningDataModule):
         if not 0 < fraction <= 1:
             raise ValueError(f"data.fraction must be above 0 and at most 1, got {fraction}")
         self.fraction, self.on_error = fraction, on_error
+        self.reading = reading
         self.records: dict[Split, Records] = {}
+        self._images: Images | None = None
 
     def setup(self, stage: str) -> None:
         """Read the splits that a stage needs, once.
@@ -145,9 +152,6 @@ class DetectionDataModule(LightningDataModule):
                 progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
                 start_batch = progress.processed  # type: ignore[attr-defined]
         records = self.records["train"].images
-        dataset = DetectionDataset(
-            records, self.image_size, self.augment, self.seed, self._mosaic_epochs(), self.on_error
-        )
         sampler = TrainSampler(
             records,
             self.image_size,
@@ -158,6 +162,15 @@ class DetectionDataModule(LightningDataModule):
             epoch,
             start_batch,
             self.sampling,
+        )
+        dataset = DetectionDataset(
+            records,
+            self.image_size,
+            self.augment,
+            self.seed,
+            self._mosaic_epochs(),
+            self.on_error,
+            self._training_images(sampler.largest_sizes),
         )
         workers = self._workers(len(sampler), self.batch_size)
         return self._loader(dataset, workers, sampler=sampler, batch_size=self.batch_size)
@@ -173,6 +186,18 @@ class DetectionDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert images to float and apply their colour changes, on the device."""
         return to_float(batch)
+
+    def _training_images(self, canvases: Sequence[tuple[int, int]]) -> Images:
+        """The training images, reduced as far as the canvases allow, from the cache if there is one."""
+        if self._images is None:
+            records = self.records["train"].images
+            reductions = [
+                reduction(largest_scale(image.info.size, canvases, self.augment)) for image in records
+            ]
+            self._images = Images(records, reductions, self.reading.reduced_decode)
+            if self.reading.cache is not None:
+                self._images.stored = open_cache(self._images, self.reading, self.on_error)
+        return self._images
 
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:
         records = self.records[split].images

@@ -9,11 +9,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datamodules.batch import ANY_CLASS, Annotations, Sample
-from datamodules.plan import Plan, carry_out, draw_plan, largest_scales
-from datamodules.reading import read_image
+from datamodules.plan import Plan, carry_out, draw_plan
+from datamodules.reading import Images
 from datamodules.records import DataError, OnError, Record
 from datamodules.samplers import Key
-from datamodules.transforms import FILL, Augment, Finish, base_scale, letterbox
+from datamodules.transforms import FILL, Augment, Finish, letterbox
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -29,6 +29,8 @@ class DetectionDataset(Dataset[Sample]):
         seed: seed of the random changes.
         mosaic_epochs: number of epochs with mosaic, mixup and copy-paste, None for all.
         on_error: what an image does that cannot be decoded: "raise" stops, "skip" shows it grey and ignored.
+        images: the same images as pixels, in training perhaps reduced; at full size from their files if not
+            given.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class DetectionDataset(Dataset[Sample]):
         seed: int = 0,
         mosaic_epochs: int | None = None,
         on_error: OnError = "raise",
+        images: Images | None = None,
     ) -> None:
-        self.records, self.image_size = records, image_size
+        self.records, self.image_size, self.images = records, image_size, images or Images(records)
         self.augment, self.seed, self.mosaic_epochs = augment, seed, mosaic_epochs
         self.finish, self.on_error = Finish(augment) if augment else None, on_error
 
@@ -57,23 +60,20 @@ class DetectionDataset(Dataset[Sample]):
         if self.augment is None or self.finish is None or not drawn:
             return [self._evaluation_sample(key) for key in keys]
         plans = [self._draw_plan(self.augment, key, own, len(drawn)) for own, key in enumerate(drawn)]
-        sizes = [self.records[key.index].info.size for key in drawn]
-        scales = largest_scales(plans, sizes, self.augment)
-        images = [self._read(key.index, scale) for key, scale in zip(drawn, scales, strict=True)]
+        images = [self._read(key.index) for key in drawn]
         return [self.finish(carry_out(plan, images, self.augment), plan.rng) for plan in plans]
 
     def _draw_plan(self, augment: Augment, key: Key, own: int, count: int) -> Plan:
         closed = self.mosaic_epochs is not None and key.epoch >= self.mosaic_epochs
         return draw_plan(augment, self.seed, key, own, count, closed)
 
-    def _read(self, index: int, scale: float) -> Sample:
-        """Read an image that is shown at up to this scale, in pixels per pixel of the original."""
-        record = self.records[index]
+    def _read(self, index: int) -> Sample:
+        record, scale = self.records[index], np.float32(1 / self.images.reductions[index])
         height, width = record.info.size
         annotations = record.annotations
         limit = np.array((width, height, width, height), dtype=np.float32)
         try:
-            image = read_image(record)
+            image = self.images[index]
         except DataError as error:
             if self.on_error == "raise":
                 raise
@@ -81,17 +81,16 @@ class DetectionDataset(Dataset[Sample]):
             return unseen(record)
         return Sample(
             image=image,
-            boxes=annotations.boxes.clip(0, limit),
+            boxes=annotations.boxes.clip(0, limit) * scale,
             labels=annotations.labels,
-            ignore_boxes=annotations.ignore_boxes.clip(0, limit),
+            ignore_boxes=annotations.ignore_boxes.clip(0, limit) * scale,
             info=record.info,
             annotations=annotations,
         )
 
     def _evaluation_sample(self, key: int | Key) -> Sample:
         index, size = (key.index, key.size) if isinstance(key, Key) else (key, self.image_size)
-        scale = base_scale(self.records[index].info.size, size, tile=False)
-        return letterbox(self._read(index, scale), size)
+        return letterbox(self._read(index), size)
 
 
 def unseen(record: Record) -> Sample:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def locked(target: Path, on_wait: Callable[[], object]) -> Iterator[None]:
     """
     with target.with_name(f".{target.name}.lock").open("w") as file:
         waiting = False
-        while not _try_lock(file):
+        while not try_lock(file):
             if not waiting:
                 on_wait()
             waiting = True
@@ -31,19 +31,28 @@ def locked(target: Path, on_wait: Callable[[], object]) -> Iterator[None]:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
+    def try_lock(file: IO[Any]) -> bool:
+        """Take the lock of an open file alone; False if another process has it."""
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
 
+    def share_lock(file: IO[Any]) -> None:
+        """Do nothing: Windows keeps open files from being removed."""
+
 else:
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def try_lock(file: IO[Any]) -> bool:
+        """Take the lock of an open file alone; False if another process has it, or shares it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
+
+    def share_lock(file: IO[Any]) -> None:
+        """Take part in the lock of an open file, with all others that share it, until it is closed."""
+        fcntl.flock(file, fcntl.LOCK_SH)

@@ -1,4 +1,4 @@
-"""What a training sample takes from its batch: drawn first, so that nothing is read in vain or too small."""
+"""What a training sample takes from its batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datamodules.batch import Sample
 from datamodules.mosaic import mixup, mosaic, partners
 from datamodules.paste import Source, paste_objects
 from datamodules.samplers import Key
-from datamodules.transforms import Augment, base_scale, compose, draw_zoom, jitter, show_scale
+from datamodules.transforms import Augment, compose, draw_zoom, jitter, show_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,6 @@ class Plan:
     members: Sequence[int]
     paste: Guest | None
     mixup: Guest | None
-
-    def positions(self) -> set[int]:
-        """Positions in the batch of all images that take part."""
-        return {*self.members, *(guest.position for guest in (self.paste, self.mixup) if guest)}
 
 
 def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, closed: bool) -> Plan:
@@ -87,22 +83,6 @@ def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, close
         paste=guest(augment.copy_paste, 2),
         mixup=guest(augment.mixup, 3),
     )
-
-
-def largest_scales(plans: Sequence[Plan], sizes: Sequence[tuple[int, int]], augment: Augment) -> list[float]:
-    """Largest scale relative to its original at which the plans of a batch show each image.
-
-    Args:
-        plans: one plan an image.
-        sizes: (height, width) of the originals.
-        augment: range of the zoom.
-    """
-    scales = [0.0] * len(sizes)
-    for plan in plans:
-        for position in plan.positions():
-            scale = augment.scale[1] * base_scale(sizes[position], plan.size, plan.tile)
-            scales[position] = max(scales[position], scale)
-    return scales
 
 
 def carry_out(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample:

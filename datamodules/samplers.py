@@ -218,6 +218,14 @@ class TrainSampler(Sampler[Key]):
         if epoch != self.epoch:
             self.epoch, self.start_batch = epoch, 0
 
+    @property
+    def largest_sizes(self) -> list[tuple[int, int]]:
+        """Every (H, W) that batches may have, at its largest."""
+        sizes = np.unique(self.canvases, axis=0) if self.sampling.rectangular else np.array([self.size])
+        if self.sampling.multi_scale is not None:
+            sizes = whole_strides(sizes * self.sampling.multi_scale[1])
+        return [(height, width) for height, width in sizes.tolist()]
+
     def __len__(self) -> int:
         """Keys of a whole epoch on this rank, whatever a resume skips."""
         return self.batches * self.batch_size

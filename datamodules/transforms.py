@@ -271,6 +271,17 @@ def base_scale(original: tuple[int, int], size: tuple[int, int], tile: bool) -> 
     return max(fit(original, size), 1.0) if tile else fit(original, size)
 
 
+def largest_scale(original: tuple[int, int], sizes: Sequence[tuple[int, int]], augment: Augment) -> float:
+    """Largest number of canvas pixels per pixel of the original in any sample (`augment.extra` apart).
+
+    Args:
+        original: (height, width) of the original image.
+        sizes: (H, W) of all canvases.
+        augment: range of the zoom, and whether there are tiles.
+    """
+    return augment.scale[1] * max(base_scale(original, size, augment.tile > 0) for size in sizes)
+
+
 def show_scale(sample: Sample, size: tuple[int, int], tile: bool) -> float:
     """The same per pixel of a sample's image, which may have been decoded smaller than the original."""
     reduction: float = sample.info.size[0] / sample.image.shape[0]
