@@ -1,7 +1,8 @@
 """Data sets from the internet: an archive is fetched, checked and unpacked, once.
 
 `torch.hub.download_url_to_file` and `torchvision.datasets.utils` start again after an interruption, and
-nothing that we depend on keeps two processes apart, so this is the standard library's urllib.
+`http_get` of huggingface_hub, which is internal, goes on even if the file has changed since. So this is the
+standard library's urllib.
 Source: RFC 9110, sections 13.1.5 (If-Range), 14 (Range) and 15.5.17 (status 416).
 """
 
