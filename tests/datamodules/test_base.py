@@ -1,5 +1,6 @@
 import pickle
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -39,7 +40,10 @@ def assert_same(first, second):
 
 @pytest.fixture
 def augment():
-    return Augment(vertical_flip=0.5, mosaic=0.5)
+    """All of it at once."""
+    extra = [A.Rotate(p=0.5), A.OneOf([A.GaussNoise(), A.RandomGamma()], p=0.5), A.CoarseDropout(p=0.2)]
+    half = dict.fromkeys(("vertical_flip", "tile", "mosaic", "mixup", "copy_paste"), 0.5)
+    return Augment(**half, close_mosaic=1, extra=extra)
 
 
 # ----------------------------------------------------------------------------------------- determinism
@@ -47,7 +51,7 @@ def augment():
 
 def test_batches_are_the_same_with_any_number_of_workers(coco_folder, augment):
     seen = []
-    for num_workers in (0, 1, 2):
+    for num_workers in (0, 1, 2, 4):
         module = coco_folder.module(num_workers=num_workers, augment=augment)
         module.setup("fit")
         loader = module.train_dataloader()
@@ -56,6 +60,7 @@ def test_batches_are_the_same_with_any_number_of_workers(coco_folder, augment):
         seen.append(epochs + batches(loader))
     assert_same(seen[0], seen[1])
     assert_same(seen[0], seen[2])
+    assert_same(seen[0], seen[3])
     assert not torch.equal(seen[0][0][1], seen[0][3][1])  # epochs differ
 
 
@@ -118,10 +123,10 @@ def fit(module, recorder, tmp_path, callbacks=(), **arguments):
 
 
 @quiet
-def test_resumed_run_sees_what_an_uninterrupted_one_sees(coco_folder, tmp_path):
+def test_resumed_run_sees_what_an_uninterrupted_one_sees(coco_folder, augment, tmp_path):
     def module():
-        # The last of three epochs is without mosaic.
-        return coco_folder.module(augment=Augment(mosaic=1, close_mosaic=1))
+        # The last of three epochs is without mosaic, mixup and copy-paste.
+        return coco_folder.module(augment=augment)
 
     whole = fit(module(), Recorder(), tmp_path)
     assert len(whole) == 9  # three epochs of three batches

@@ -265,6 +265,26 @@ def test_extra_transforms_turn_cut_objects_into_ignore_boxes():
     np.testing.assert_allclose(result.ignore_boxes, expected, atol=0.01)
 
 
+def test_visible_share_after_extra_transforms_knows_their_scale():
+    # Shrunk to 0.4 of its side a box keeps 0.16 of its area, and all of it can be seen. Enlarged threefold
+    # about the image's middle (50, 10), the box from 26 on spans -22..8 of the x axis and -20..10 of the
+    # y axis: 8/30 * 10/30 = 0.09 of it is left, although 80 square pixels of 100 are.
+    image = sample(20, 100, boxes=[[26, 0, 36, 10]])
+    rng = np.random.default_rng(0)
+    small = Finish(Augment(flip=0, extra=[A.Affine(scale=0.4, p=1)]))(image, rng)
+    np.testing.assert_allclose(small.boxes[:, 2:] - small.boxes[:, :2], [[4, 4]], atol=0.01)
+    large = Finish(Augment(flip=0, extra=[A.Affine(scale=3, p=1)]))(image, rng)
+    assert len(large.boxes) == 0
+    np.testing.assert_allclose(large.ignore_boxes, [[0, 0, 8, 10]], atol=1.5)  # centres of pixels, or edges
+
+
+def test_dropout_of_a_whole_object_takes_its_label():
+    image = sample(20, 100, boxes=[[26, 4, 36, 10]], ignore_boxes=[[60, 4, 70, 10]])
+    hole = A.CoarseDropout((1, 1), (20, 20), (100, 100), fill=0, p=1)
+    result = Finish(Augment(flip=0, extra=[hole]))(image, np.random.default_rng(0))
+    assert len(result.boxes) == len(result.ignore_boxes) == 0
+
+
 def test_extra_transform_that_changes_the_size_is_refused():
     finish = Finish(Augment(extra=[A.Resize(8, 8)]))
     with pytest.raises(ValueError, match="keep the size"):
