@@ -135,7 +135,7 @@ class DetectionLoss(nn.Module):
 
     def __init__(
         self,
-        box: BoxLossName | BoxLoss = "hybrid",
+        box: BoxLossName | BoxLoss = "ciou",
         classification: ClassificationName | ClassificationLoss = "bce",
         gain_box: float = 7.5,
         gain_cls: float = 0.5,
