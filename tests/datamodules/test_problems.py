@@ -173,6 +173,7 @@ def test_of_two_images_of_one_id_both_are_left_out(coco_folder):
     problems = Problems("skip")
     records = read_coco(coco_folder.json, coco_folder.images, ["dontcare"], problems=problems)
     assert [record.info.image_id for record in records.images] == [3, 4, 5, 6]
+    assert problems.summary(4).startswith("2 of 6 images are left out")
 
 
 def test_a_split_of_which_nothing_is_left_is_a_mistake(coco_folder):
