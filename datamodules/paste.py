@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,7 +77,9 @@ class Patch:
     @property
     def background(self) -> NDArray[np.floating]:
         """Mean colour of the ring, (3,)."""
-        return np.average(self.image.reshape(-1, 3), axis=0, weights=1 - self.opacity.reshape(-1))
+        weights = 1 - self.opacity.reshape(-1)
+        mean: NDArray[np.floating] = weights @ self.image.reshape(-1, 3) / weights.sum()
+        return mean
 
     def mirrored(self) -> Patch:
         """The patch flipped left to right."""
@@ -224,7 +227,7 @@ def _choose(
     free = places[inside & ~_overlap(places, taken).any(axis=1)]
     if not len(free):
         return None
-    colours = np.array([canvas[y1:y2, x1:x2].mean(axis=(0, 1)) for x1, y1, x2, y2 in free])
+    colours = np.array([cv2.mean(canvas[y1:y2, x1:x2])[:3] for x1, y1, x2, y2 in free.tolist()])
     unlike = np.abs(colours - patch.background).mean(axis=1)
     if unlike.min() > UNLIKE:
         return None
