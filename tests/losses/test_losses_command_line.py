@@ -29,7 +29,8 @@ def parse(*arguments: str) -> DetectionLoss:
 
 
 def test_command_line_takes_a_name():
-    assert isinstance(parse().box, HybridLoss)
+    assert isinstance(parse().box, SimilarityLoss)
+    assert isinstance(parse("box=hybrid").box, HybridLoss)
     assert isinstance(parse("box=wise_iou_v3").box, WiseIoUV3Loss)
     assert isinstance(parse("classification=focal").classification, FocalLoss)
     assert parse("box=ciou", "gain_box=5").gain_box == 5
