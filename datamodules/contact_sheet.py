@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -34,12 +35,17 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("sheet.png"), help="picture to write")
     parser.add_argument("--count", type=int, default=16, help="number of samples")
     options, overrides = parser.parse_known_args(args)
+    if not options.output.parent.is_dir() or not cv2.haveImageWriter(str(options.output)):
+        raise ValueError(
+            f"{options.output} cannot be written: give a .png or .jpg file in an existing folder"
+        )
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1, got {options.count}")
     module = data_module(options.config, overrides)
     module.prepare_data()
     module.setup("fit")
     sheet = draw_sheet(module, options.count)
-    if not cv2.imwrite(str(options.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise ValueError(f"{options.output} cannot be written: give the path of a .png or .jpg file")
+    cv2.imwrite(str(options.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     print(f"{options.output}: {sheet.shape[1]}x{sheet.shape[0]} pixels")
 
 
@@ -55,7 +61,7 @@ def draw_sheet(module: DetectionDataModule, count: int) -> NDArray[np.uint8]:
     """
     pictures = list(islice(_samples(module), count))
     height, width = np.max([picture.shape[:2] for picture in pictures], axis=0) + GAP
-    columns = min(max(round((len(pictures) * height / width) ** 0.5), 1), len(pictures))
+    columns = min(ceil((len(pictures) * height / width) ** 0.5), len(pictures))
     rows = -(-len(pictures) // columns)
     sheet = np.zeros((rows * height, columns * width, 3), dtype=np.uint8)
     for k, picture in enumerate(pictures):

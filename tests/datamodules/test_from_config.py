@@ -55,3 +55,27 @@ def test_not_a_recipe(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"broken\.yaml"):
         data_module([path])
+
+
+def test_extra_transforms_come_from_yaml_even_nested(tmp_path):
+    recipe = tmp_path / "extra.yaml"
+    recipe.write_text(
+        """
+        data:
+          class_path: ScenesDataModule
+          init_args:
+            augment:
+              extra:
+                - class_path: albumentations.Rotate
+                  init_args: { limit: [-15, 15], fill: 127, rotate_method: ellipse, p: 1 }
+                - class_path: albumentations.OneOf
+                  init_args:
+                    transforms:
+                      - class_path: albumentations.CLAHE
+                      - class_path: albumentations.GaussNoise
+                        init_args: { std_range: [0.02, 0.1] }
+        """
+    )
+    rotate, one_of = data_module([recipe]).augment.extra
+    assert (rotate.limit, rotate.fill, rotate.rotate_method, rotate.p) == ((-15, 15), 127, "ellipse", 1)
+    assert [type(transform).__name__ for transform in one_of.transforms] == ["CLAHE", "GaussNoise"]
