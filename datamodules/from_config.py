@@ -10,7 +10,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 # Imported so that `class_path: NAME` finds these classes by their short names.
 import datamodules.coco
 import datamodules.scenes
-import datamodules.visdrone  # noqa: F401
+import datamodules.visdrone
+import datamodules.voc
+import datamodules.yolo  # noqa: F401
 from datamodules.base import DetectionDataModule
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"

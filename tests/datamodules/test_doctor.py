@@ -209,6 +209,15 @@ def test_advice_has_a_reason_for_every_option(tmp_path):
             assert before.lstrip().startswith("#"), line
 
 
+def test_ignore_boxes_may_be_as_they_are(tmp_path):
+    a = Split(tmp_path, "train", range(6), categories=("car", "dontcare"))
+    b = Split(tmp_path, "val", range(9, 12), categories=("car", "dontcare"))
+    for box in ((90, 60, 60, 60), (90, 60, 60, 60), (5, 5, 1, 1)):  # reaching out, twice, tiny
+        a.annotate(1, box, category=2)
+    assert main(options(a, b, "--output=out", "--data.ignore_categories=[dontcare]")) == 0
+    assert found(Path("out")) == []
+
+
 def test_annotations_only_opens_no_image(tmp_path):
     a, b = Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(3))  # each of them a leak
     assert main(options(a, b, "--output", "out", "--annotations-only")) == 0
@@ -244,6 +253,23 @@ def test_label_files_without_image(tmp_path):
         ("duplicate", "val", f"{labels / '9.txt'}, line 11: the same class and box as line 1"),
         ("orphan", "val", f"{labels / 'lost.txt'}: annotations without an image"),
     ]
+
+
+def test_yolo(tmp_path):
+    root = tmp_path / "yolo"
+    for split, seeds in (("train", range(4)), ("val", range(9, 12))):
+        images, labels = root / "images" / split, root / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for seed in seeds:
+            Image.fromarray(picture(seed)).save(images / f"{seed}.jpg")
+            (labels / f"{seed}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        (labels / "classes.txt").write_text("car")  # no labels, but what tools write beside them
+    (labels / "lost.txt").write_text("")
+    (root / "data.yaml").write_text("{train: images/train, val: images/val, names: [car]}")
+    config = CUSTOM.with_name("yolo.yaml")
+    assert main([f"--config={config}", f"--data.yaml={root / 'data.yaml'}", "--output=out"]) == 0
+    assert found(Path("out")) == [("orphan", "val", f"{labels / 'lost.txt'}: annotations without an image")]
 
 
 def test_unknown_options_are_refused():

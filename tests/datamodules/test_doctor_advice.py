@@ -74,6 +74,7 @@ def test_small_objects_call_for_a_larger_input_then_for_tiles(original, size, ti
         ([9] * 100, [4, 8, 16]),  # below 10 px; none longer than 8 strides of 16
         ([9] * 90 + [140] * 10, [4, 8, 16, 32]),
         ([9] * 10 + [20] * 90, [8, 16, 32]),  # a tenth may be small
+        ([9] * 11 + [20] * 89, [4, 8, 16]),
     ],
 )
 def test_strides(sides, strides):

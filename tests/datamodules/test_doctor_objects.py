@@ -48,9 +48,9 @@ def test_neighbours_stay_within_their_image():
 
 
 def test_positions():
-    # Centres (50, 75) and (150, 25) of 200 x 100: lower left and upper right quarter.
-    objects = gather([record([(40, 65, 20, 20), (140, 15, 20, 20)])], (100, 200))
-    assert objects.positions(2).tolist() == [[0, 0.5], [0.5, 0]]
+    # Centres (50, 75) and (50, 25) of 200 x 100: lower left and upper left quarter.
+    objects = gather([record([(40, 65, 20, 20), (40, 15, 20, 20)])], (100, 200))
+    assert objects.positions(2).tolist() == [[0.5, 0], [0.5, 0]]
 
 
 @pytest.mark.parametrize("images", [[], [record([])]])

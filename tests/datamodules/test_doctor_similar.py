@@ -50,6 +50,15 @@ def test_finds_near_duplicates_and_nothing_else(change):
     assert [(pair.query, pair.other) for pair in pairs] == [(7, 23)]
 
 
+def test_what_is_only_similar_is_no_duplicate():
+    # Of two independent pictures of one spread, a : b, the first correlates with the mix by
+    # a / sqrt(a^2 + b^2): 0.96 for 7 : 2, below what counts as the same.
+    first, other = (thumbnail(picture(seed)).astype(float) for seed in (23, 24))
+    mix = ((7 * first + 2 * other * first.std() / other.std()) / 9).clip(0, 255).astype(np.uint8)
+    assert 0.9 < aligned_correlation(mix, first.astype(np.uint8)) < 0.97
+    assert find_pairs([mix], [first.astype(np.uint8)]) == []
+
+
 def test_within_a_split_the_earlier_image_is_named():
     images = [thumbnail(picture(seed)) for seed in (0, 1, 2)]
     images.append(thumbnail(encoded_again(picture(1))))
