@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.doctor.pixels import THUMBNAIL
+from datamodules.progress import announced
 
 Thumbnail = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
@@ -86,7 +87,8 @@ def find_pairs(queries: Sequence[Thumbnail], others: Sequence[Thumbnail] | None 
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         matches = pool.map(best, range(len(queries)), _candidates(hashes, other_hashes, earlier))
-        return [match for match in matches if match]
+        done = announced(matches, len(queries), "comparing images")
+        return [match for match in done if match]
 
 
 def aligned_correlation(first: Thumbnail, second: Thumbnail) -> float:
