@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ from datamodules.samplers import (
     TrainSampler,
 )
 from datamodules.transforms import Augment, largest_scale, to_float
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's malloc, from its malloc.h."""
 
 DEFAULT_AUGMENT = Augment()
 DEFAULT_READING = Reading()
@@ -254,3 +259,8 @@ def default_workers(images: int, batch_size: int, local_ranks: int) -> int:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    if sys.platform == "linux":
+        # Keep freed memory for the next batch: to get it anew, page by page, took a tenth of the time.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 29)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)

@@ -320,12 +320,12 @@ def compose(
     boxes, labels, ignore_boxes = [], [], []
     for sample, placement in zip(samples, placements, strict=True):
         placement.paste(sample.image, canvas)
-        moved, visible = placement.move(sample.boxes)
-        keep, cut = _keep_or_ignore(visible, min_visibility)
-        boxes.append(moved[keep])
+        count = len(sample.boxes)
+        moved, visible = placement.move(np.concatenate([sample.boxes, sample.ignore_boxes]))
+        keep, cut = _keep_or_ignore(visible[:count], min_visibility)
+        boxes.append(moved[:count][keep])
         labels.append(sample.labels[keep])
-        moved_ignore, visible_ignore = placement.move(sample.ignore_boxes)
-        ignore_boxes += [moved_ignore[visible_ignore > 0], moved[cut]]
+        ignore_boxes += [moved[count:][visible[count:] > 0], moved[:count][cut]]
     return Sample(
         image=canvas,
         boxes=np.concatenate(boxes),
@@ -421,7 +421,7 @@ class Finish:
 
 def to_float(batch: Batch) -> Batch:
     """Convert images to float32 in [0, 1] and apply the colour changes that the samples drew."""
-    images = batch.images.float() / 255
+    images = batch.images.float().div_(255)
     if batch.colour is not None:
         images = change_colour(images, batch.colour)
     return replace(batch, images=images, colour=None)
@@ -447,6 +447,8 @@ def change_colour(images: Tensor, colour: Tensor) -> Tensor:
     # Rodrigues' rotation about (1, 1, 1) / sqrt 3; saturation scales its part across the axis.
     across = angle.cos() * (eye - grey) + angle.sin() * cross
     matrix = brightness[:, None, None] * (grey + saturation[:, None, None] * across)
-    mixed = torch.einsum("bij,bjhw->bihw", matrix, images)
-    mean = mixed.mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + contrast[:, None, None, None] * (mixed - mean)).clamp(0, 1)
+    # All of it is one affine map of the three channels, so the pixels are passed over only once.
+    flat = images.flatten(2)
+    contrast = contrast[:, None, None]
+    mean = (matrix @ flat.mean(dim=2, keepdim=True)).mean(dim=1, keepdim=True)
+    return torch.baddbmm((1 - contrast) * mean, contrast * matrix, flat).clamp_(0, 1).view_as(images)
