@@ -32,6 +32,22 @@ DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 class Parser(LightningArgumentParser):
     """Reports a wrong option in one message, not after hundreds of lines of usage."""
 
+    def add_lightning_class_args(
+        self,
+        lightning_class: Any,  # noqa: ANN401  # Lightning's union of callables
+        nested_key: str,
+        subclass_mode: bool = False,
+        required: bool = True,
+    ) -> list[str]:
+        """Add `data` as an argument that must be there.
+
+        Lightning's own way lets it be None, and every mistake in it then ends in two pages about that.
+        """
+        if lightning_class is LightningDataModule:
+            self.add_argument(f"--{nested_key}", type=lightning_class, required=True)
+            return [nested_key]
+        return super().add_lightning_class_args(lightning_class, nested_key, subclass_mode, required)
+
     def print_usage(self, file: object = None) -> None:
         """Print nothing; --help prints it all."""
 

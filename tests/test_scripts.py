@@ -255,7 +255,15 @@ def test_no_data(capsys, monkeypatch) -> None:
 
 def test_missing_annotation_file(capsys, monkeypatch, tmp_path: Path) -> None:
     options = coco_options(tmp_path / "absent.json")
-    assert str(tmp_path / "absent.json") in fails(capsys, monkeypatch, train.main, options)
+    message = fails(capsys, monkeypatch, train.main, options)
+    assert message.startswith(f"error: {tmp_path / 'absent.json'} cannot be read")
+    assert message.count("\n") == 1
+
+
+def test_option_of_data_outside_its_range(capsys, monkeypatch) -> None:
+    options = ["--data=ScenesDataModule", "--data.augment.flip=3"]
+    message = fails(capsys, monkeypatch, train.main, options)
+    assert message == "error: augment.flip must lie in [0, 1], got 3.0\n"
 
 
 def test_empty_data_set(capsys, monkeypatch, tmp_path: Path) -> None:

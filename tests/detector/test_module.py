@@ -1,12 +1,15 @@
 import math
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
 from detector.assigner import TaskAlignedAssigner
-from detector.callbacks import EMA, draw
+from detector.callbacks import EMA, PredictionImages, draw
 from detector.module import Detector
 from detector.network import Network
 from detector.postprocess import Detections, Postprocess
@@ -141,3 +144,21 @@ def test_drawing_shows_truth_left_and_confident_predictions_right() -> None:
     assert picture[:, 40, 64 + 15].tolist() == [255, 0, 0]  # class 1 red, on the right
     image = (one.images[0] * 255).round().byte()
     assert torch.equal(picture[:, 2, 64 + 40], image[:, 2, 40])  # the unsure one is left out
+
+
+def test_prediction_images_stop_at_their_number_and_leave_unsure_predictions_out() -> None:
+    one = batch([[10, 10, 30, 30]], [0])
+    found = Detections(
+        torch.tensor([[5.0, 40.0, 25.0, 60.0], [30.0, 2.0, 50.0, 22.0]]),
+        torch.tensor([0.9, 0.5]),
+        torch.zeros(2),
+    )
+    logger = MagicMock(spec=TensorBoardLogger)
+    trainer = SimpleNamespace(sanity_checking=False, logger=logger, global_step=7)
+    images = PredictionImages(count=2, min_score=0.6)
+    for _ in range(3):
+        images.on_validation_batch_end(trainer, detector(), {"detections": [found]}, one, 0)
+    shown = logger.experiment.add_image.call_args_list
+    assert [call.args[0] for call in shown] == ["predictions/0", "predictions/1"]
+    assert torch.equal(shown[0].args[1], draw(one, 0, found, min_score=0.6))
+    assert not torch.equal(shown[0].args[1], draw(one, 0, found, min_score=0.3))
