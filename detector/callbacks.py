@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -9,10 +10,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes
 
 from datamodules.base import DetectionDataModule
-from datamodules.batch import Batch, ImageInfo
+from datamodules.batch import Batch
+from datamodules.drawing import draw_boxes, hatch_boxes
 from detector.evaluation_report import image_loader
 from detector.module import Detector
 from detector.postprocess import Detections
@@ -134,26 +135,17 @@ def draw(batch: Batch, index: int, detections: Detections, min_score: float) -> 
         min_score: detections below are left out.
 
     Returns:
-        (3, H, 2 W) uint8; a colour a class, ignore boxes grey.
+        (3, H, 2 W) uint8; a colour a class, ignore boxes hatched.
     """
     info, annotations = batch.infos[index], batch.annotations[index]
-    image = (batch.images[index].cpu() * 255).round().byte()
-    found = (detections.scores >= min_score).cpu()
-    left = draw_boxes(image, torch.from_numpy(annotations.ignore_boxes), None, info)
-    left = draw_boxes(left, torch.from_numpy(annotations.boxes), torch.from_numpy(annotations.labels), info)
-    right = draw_boxes(image, detections.boxes.cpu()[found], detections.labels.cpu()[found], info)
-    return torch.cat((left, right), dim=-1)
-
-
-def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor | None, info: ImageInfo) -> Tensor:
-    """Draw boxes of the original image on the input image: (3, H, W) uint8; labels None draws them grey."""
-    if not len(boxes):
-        return image
-    colours: list[str] | str = "grey"
-    if labels is not None:
-        colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
-    drawn: Tensor = draw_bounding_boxes(image, info.to_input(boxes), colors=colours)
-    return drawn
-
-
-PALETTE = ("lime", "red", "yellow", "cyan", "magenta", "orange", "dodgerblue", "white", "pink", "olive")
+    left = (batch.images[index] * 255).round().byte().permute(1, 2, 0).cpu().numpy().copy()
+    right = left.copy()
+    found = detections.scores >= min_score
+    hatch_boxes(left, info.to_input(torch.from_numpy(annotations.ignore_boxes)).numpy())
+    draw_boxes(left, info.to_input(torch.from_numpy(annotations.boxes)).numpy(), annotations.labels)
+    draw_boxes(
+        right,
+        info.to_input(detections.boxes[found].float().cpu()).numpy(),
+        detections.labels[found].cpu().numpy(),
+    )
+    return torch.from_numpy(np.concatenate((left, right), axis=1)).permute(2, 0, 1)

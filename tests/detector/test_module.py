@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
+from datamodules.drawing import GREY, class_colour
 from detector.assigner import TaskAlignedAssigner
 from detector.callbacks import EMA, PredictionImages, draw
 from detector.module import Detector
@@ -139,9 +140,9 @@ def test_drawing_shows_truth_left_and_confident_predictions_right() -> None:
     )
     picture = draw(one, 0, found, min_score=0.3)
     assert picture.shape == (3, 64, 128)
-    assert picture[:, 10, 20].tolist() == [0, 255, 0]  # class 0 lime, on the left
-    assert picture[:, 40, 50].tolist() == [128, 128, 128]  # ignore box grey
-    assert picture[:, 40, 64 + 15].tolist() == [255, 0, 0]  # class 1 red, on the right
+    assert tuple(picture[:, 10, 20].tolist()) == class_colour(0)  # an object, on the left
+    assert tuple(picture[:, 40, 50].tolist()) == GREY  # an ignore box
+    assert tuple(picture[:, 40, 64 + 15].tolist()) == class_colour(1)  # a prediction, on the right
     image = (one.images[0] * 255).round().byte()
     assert torch.equal(picture[:, 2, 64 + 40], image[:, 2, 40])  # the unsure one is left out
 
@@ -151,7 +152,7 @@ def test_prediction_images_stop_at_their_number_and_leave_unsure_predictions_out
     found = Detections(
         torch.tensor([[5.0, 40.0, 25.0, 60.0], [30.0, 2.0, 50.0, 22.0]]),
         torch.tensor([0.9, 0.5]),
-        torch.zeros(2),
+        torch.tensor([0, 0]),
     )
     logger = MagicMock(spec=TensorBoardLogger)
     trainer = SimpleNamespace(sanity_checking=False, logger=logger, global_step=7)
