@@ -271,28 +271,47 @@ def hold(images, reading, ready, stop):
     assert_holds(cached, images)
 
 
+@pytest.fixture
+def holder(images):
+    """Another process that uses the cache in memory, and the event that ends it."""
+    context = multiprocessing.get_context("fork")
+    ready, stop = context.Event(), context.Event()
+    process = fork(hold, images, Reading(cache="ram"), ready, stop)
+    assert ready.wait(20)
+    yield process, stop
+    process.kill()
+    process.join()
+
+
 @linux
 @pytest.mark.filterwarnings("ignore:.*fork")
-def test_memory_is_freed_by_the_last_that_uses_it(images, shared_memory):
-    reading, context = Reading(cache="ram"), multiprocessing.get_context("fork")
-    ready, stop = context.Event(), context.Event()
-    other = fork(hold, images, reading, ready, stop)
-    assert ready.wait(20)
-    cached = open_cache(images, reading, "raise")
-    (name,) = files(shared_memory)  # one for both
-    del cached
-    gc.collect()
-    assert files(shared_memory) == [name]
+def test_memory_is_freed_by_the_last_that_uses_it(images, shared_memory, holder):
+    process, stop = holder
+    (name,) = files(shared_memory)
+    cached = open_cache(images, Reading(cache="ram"), "raise")
     stop.set()
-    other.join()
-    assert other.exitcode == 0
-    # A forked process ends without Python's own clearing up, as a killed one does: the next one clears up.
-    images.reductions = [1] * COUNT
-    cached = open_cache(images, reading, "raise")
-    assert name not in files(shared_memory)
+    process.join()
+    assert process.exitcode == 0
+    assert files(shared_memory) == [name]  # one for both; its maker is gone
+    assert_holds(cached, images)
     del cached
     gc.collect()
     assert files(shared_memory) == []
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_memory_of_a_killed_process_is_freed_by_the_next(images, shared_memory, holder):
+    process, _ = holder
+    (name,) = files(shared_memory)
+    other = Images(images.records, [4] * COUNT)
+    open_cache(other, Reading(cache="ram"), "raise")
+    assert files(shared_memory) == [name]  # in use
+    process.kill()
+    process.join()
+    cached = open_cache(other, Reading(cache="ram"), "raise")
+    assert name not in files(shared_memory)
+    assert_holds(cached, other)
 
 
 @linux
