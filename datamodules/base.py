@@ -94,6 +94,7 @@ class DetectionDataModule(LightningDataModule):
         self.fraction, self.on_error = fraction, on_error
         self.reading = reading
         self.records: dict[Split, Records] = {}
+        self.evaluated_split: Split = "val"
         self._images: Images | None = None
 
     def setup(self, stage: str) -> None:
@@ -102,10 +103,21 @@ class DetectionDataModule(LightningDataModule):
         Raises:
             DataError: if a file is missing or wrong.
         """
-        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        for split in needed.get(stage, (self.test_split,)):
+        for split in self.splits(stage):
             if split not in self.records:
                 self.records[split] = self._read(split)
+        self.evaluated_split = self.splits(stage)[-1]
+
+    def splits(self, stage: str | None = None) -> tuple[Split, ...]:
+        """The splits that a stage needs, the one that it scores last.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict"; the trainer's if not given, "fit" if there is none.
+        """
+        if stage is None:
+            stage = self.trainer.state.fn if self.trainer else "fit"
+        needed: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        return needed.get(stage, (self.test_split,))
 
     def _read(self, split: Split) -> Records:
         problems = Problems(self.on_error)
@@ -120,13 +132,8 @@ class DetectionDataModule(LightningDataModule):
         return "test" if "test" in self.readers else "val"
 
     @property
-    def evaluated_split(self) -> Split:
-        """The split that was read to be scored; after `setup`."""
-        return self.test_split if self.test_split in self.records else "val"
-
-    @property
     def evaluated(self) -> Records:
-        """That split."""
+        """The split that the last stage set up scores; after `setup`."""
         return self.records[self.evaluated_split]
 
     @property

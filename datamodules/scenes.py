@@ -81,9 +81,9 @@ class ScenesDataModule(DetectionDataModule):
         super().__init__(readers, names, **options)
 
     def prepare_data(self) -> None:
-        """Draw and write the scenes that the cache does not have."""
-        for split, folder in self.folders.items():
-            write_scenes(folder, self.counts[split], self.scene_size, self.scene_seed, split)
+        """Draw and write the scenes that the stage needs and the cache does not have."""
+        for split in self.splits():
+            write_scenes(self.folders[split], self.counts[split], self.scene_size, self.scene_seed, split)
 
 
 def write_scenes(

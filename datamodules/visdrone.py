@@ -81,9 +81,7 @@ class VisDroneDataModule(DetectionDataModule):
         """
         if not self.download:
             return
-        stage = self.trainer.state.fn if self.trainer else "fit"
-        needed: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        for split in needed.get(stage, ("test",)):
+        for split in self.splits():
             folder = self.folders[split]
             provide(f"{self.download_url}/{folder.name}.zip", folder, LAYOUT)
 

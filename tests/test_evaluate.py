@@ -128,6 +128,7 @@ def test_the_protocol_reads_the_split_that_is_scored(drone: tuple[Path, Path]) -
     data.setup("fit")
     assert data.visdrone_annotations == drone[1] / "VisDrone2019-DET-val" / "annotations"
     data.records["test"] = data.records["val"]
+    data.setup("test")
     assert data.visdrone_annotations == drone[1] / "VisDrone2019-DET-test-dev" / "annotations"
 
 

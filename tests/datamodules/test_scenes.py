@@ -4,6 +4,7 @@ import multiprocessing as mp
 import re
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -334,6 +335,14 @@ def test_data_module(tmp_path):
     assert [info.size for info in batch.infos] == [(96, 128)] * 2
     assert len(module.records["train"].images) == 3
     assert sum(len(record.annotations.boxes) for record in module.records["train"].images) > 0
+
+
+def test_evaluation_draws_no_training_scenes(tmp_path):
+    module = ScenesDataModule(root=tmp_path, train_count=9, val_count=1, scene_size=(64, 64))
+    for stage in ("validate", "test"):
+        module.trainer = SimpleNamespace(state=SimpleNamespace(fn=stage))
+        module.prepare_data()
+    assert [folder.name for folder in tmp_path.iterdir()] == [module.folders["val"].name]
 
 
 def test_each_set_of_parameters_has_its_own_folder(tmp_path):

@@ -1,3 +1,5 @@
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -101,6 +103,15 @@ def test_test_split_is_test_dev(split):
     batch = next(iter(module.test_dataloader()))
     assert [info.file_name for info in batch.infos] == ["a.jpg", "b.jpg"]
     assert len(batch.ignore_boxes) == 3
+
+
+def test_evaluated_is_what_the_last_stage_scores(split):
+    for name in ("train", "test-dev"):
+        shutil.copytree(split, split.parent / f"VisDrone2019-DET-{name}")
+    module = VisDroneDataModule(split.parent)
+    for stage, scored in (("test", "test-dev"), ("fit", "val"), ("predict", "test-dev"), ("validate", "val")):
+        module.setup(stage)
+        assert module.visdrone_annotations.parent.name == f"VisDrone2019-DET-{scored}"
 
 
 def test_real_visdrone(shared_data):
