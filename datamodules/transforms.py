@@ -252,7 +252,8 @@ def jitter(
     corner = []
     for axis, (length, room) in enumerate(((width, size[1]), (height, size[0]))):
         slack = room - scaled(length, scale)
-        reach = abs(slack) / 2 + augment.translate * min(room, room - slack)
+        visible = min(room, room - slack)
+        reach = abs(slack) / 2 + min(augment.translate * visible, visible - 1)  # a pixel stays
         shift = rng.uniform(-reach, reach)
         if focus is not None:
             shift = float(np.clip(rng.uniform(0, room) - focus[axis] * scale - slack / 2, -reach, reach))
@@ -272,7 +273,9 @@ def base_scale(original: tuple[int, int], size: tuple[int, int], tile: bool) -> 
 
 
 def largest_scale(original: tuple[int, int], sizes: Sequence[tuple[int, int]], augment: Augment) -> float:
-    """Largest number of canvas pixels per pixel of the original in any sample (`augment.extra` apart).
+    """Largest number of canvas pixels per pixel of the original in any sample.
+
+    `augment.extra` and the copies of copy-paste, up to a quarter larger, do not count.
 
     Args:
         original: (height, width) of the original image.
@@ -284,7 +287,8 @@ def largest_scale(original: tuple[int, int], sizes: Sequence[tuple[int, int]], a
 
 def show_scale(sample: Sample, size: tuple[int, int], tile: bool) -> float:
     """The same per pixel of a sample's image, which may have been decoded smaller than the original."""
-    reduction: float = sample.info.size[0] / sample.image.shape[0]
+    # By the longer sides: the shorter one's last block, partly beyond the edge, may be much of it.
+    reduction: float = max(sample.info.size) / max(sample.image.shape[:2])
     return base_scale(sample.info.size, size, tile) * reduction
 
 

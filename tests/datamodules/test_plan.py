@@ -96,6 +96,19 @@ def test_scales():
     # An image decoded at half its size is shown twice as large per pixel.
     assert show_scale(noise(original=(240, 320)), (60, 60), tile=True) == 2
     assert show_scale(noise(original=(240, 320)), (60, 60), tile=False) == 0.375
+    # Nine rows decoded at an eighth are two, but the width tells that the image is an eighth.
+    thin = noise(height=2, width=1000, original=(9, 8000))
+    assert show_scale(thin, (640, 640), tile=False) == 0.64
+
+
+def test_a_pixel_stays_whatever_the_shift():
+    # Scaled to fit, the image is one row high: shifted by 0.95 of that it would round to none.
+    thin = noise(height=1, width=700)
+    augment = Augment(translate=0.95)
+    for seed in range(200):
+        x1, y1, x2, y2 = jitter(thin, (64, 96), augment, np.random.default_rng(seed)).target
+        assert 0 <= x1 < x2 <= 96
+        assert 0 <= y1 < y2 <= 64
 
 
 def test_most_tiles_show_an_object():
