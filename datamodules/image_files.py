@@ -18,6 +18,9 @@ from PIL import ExifTags, Image
 from datamodules.progress import announced
 from datamodules.records import Problems
 
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Which files of a folder are its images, in lower case."""
+
 END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """What the last bytes of a complete file hold; cv2 decodes a JPEG without it silently, the rest grey."""
 

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
-from datamodules.image_files import Header, check_images, require_size
+from datamodules.image_files import IMAGE_SUFFIXES, Header, check_images, require_size
 from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
 
 
@@ -101,7 +101,7 @@ def read_voc(
         raise DataError(
             f"{folder} is not a folder: data.root must hold Annotations, JPEGImages and ImageSets"
         )
-    files = {path.stem: path for path in sorted(folder.iterdir())}
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
     stems = _stems(root, split)
     paths = [files.get(stem, folder / f"{stem}.jpg") for stem in stems]
     headers = check_images(paths, list_path(root, split), problems)

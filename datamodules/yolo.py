@@ -19,10 +19,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
-from datamodules.image_files import check_images
+from datamodules.image_files import IMAGE_SUFFIXES, check_images
 from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
-
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 TOLERANCE = 0.01
 """How far beyond the image a share may lie: tools round."""

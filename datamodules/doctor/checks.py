@@ -11,6 +11,7 @@ from datamodules.doctor.findings import Finding
 from datamodules.doctor.objects import Objects
 from datamodules.doctor.pixels import Pixels, unusual_modes
 from datamodules.doctor.similar import Pair
+from datamodules.image_files import IMAGE_SUFFIXES
 from datamodules.records import Record, Split
 
 RARE = 50
@@ -20,8 +21,7 @@ IMAGE_FOLDERS = ("images", "JPEGImages")
 """Names of image folders, beside which YOLO, VisDrone and VOC keep a file of annotations for each image."""
 
 LABEL_FOLDERS = ("labels", "annotations", "Annotations")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LABEL_SUFFIXES = (".txt", ".xml")
+LABEL_SUFFIXES = {".txt", ".xml"}
 NO_LABELS = ("classes.txt", "notes.txt")
 """What annotation tools write beside the files of the YOLO family."""
 
@@ -52,13 +52,15 @@ def check_orphans(paths: Mapping[str, Split]) -> Iterator[Finding]:
     Args:
         paths: every image that the annotations name, and the split that it belongs to.
     """
-    named = {Path(path) for path in paths}
-    for folder in sorted({path.parent for path in named}):
-        split = next(split for path, split in paths.items() if Path(path).parent == folder)
+    folders: dict[Path, dict[Path, Split]] = {}
+    for path, split in paths.items():
+        folders.setdefault(Path(path).parent, {})[Path(path)] = split
+    for folder, named in sorted(folders.items()):
+        split = next(iter(named.values()))
         for file in _files(folder, IMAGE_SUFFIXES):
             if file not in named:
                 yield Finding("orphan", split, str(file), f"{file}: no annotation names this image")
-        stems = {path.stem for path in named if path.parent == folder}
+        stems = {image.stem for image in named}
         for labels in _label_folders(folder):
             for file in _files(labels, LABEL_SUFFIXES):
                 if file.stem not in stems and file.name not in NO_LABELS:
@@ -103,7 +105,7 @@ def describe_pairs(
         yield Finding("leak" if leak else "repeat", split, path, message)
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _files(folder: Path, suffixes: set[str]) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)

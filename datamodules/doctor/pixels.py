@@ -34,7 +34,7 @@ class Pixels:
     """What decoding a file told.
 
     Attributes:
-        mode: Pillow's name of its pixel format.
+        mode: Pillow's name of its pixel format; empty if not even its header can be read.
         thumbnail: (64, 64) uint8 grey, whatever the image's aspect ratio; black if it cannot be decoded.
         error: why it cannot be decoded; empty if it can.
     """
@@ -44,15 +44,11 @@ class Pixels:
     error: str = ""
 
 
-def read_pixels(records: Sequence[Record], threads: int | None = None) -> list[Pixels]:
-    """Decode all images, with a line of progress.
-
-    Args:
-        records: the images.
-        threads: files decoded at a time; one a CPU if not given.
-    """
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        found = pool.map(_read, (record.path for record in records), chunksize=8)
+def read_pixels(records: Sequence[Record]) -> list[Pixels]:
+    """Decode all images, one a CPU at a time, with a line of progress."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, on odd metadata; here, as threads share the filters
+        found = pool.map(_read, (record.path for record in records))
         return list(announced(found, len(records), "reading images"))
 
 
@@ -69,7 +65,9 @@ def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
     elif colour:
         odd |= dict.fromkeys(COLOUR, f"in colour, as are {colour} images, where {grey} are grey")
     return [
-        "16 bits a channel or more, of which the upper 8 are read" if mode[0] in "IF" else odd.get(mode, "")
+        "16 bits a channel or more, of which the upper 8 are read"
+        if mode.startswith(("I", "F"))
+        else odd.get(mode, "")
         for mode in modes
     ]
 
@@ -77,8 +75,7 @@ def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
 def _read(path: str) -> Pixels:
     mode, side = "", (THUMBNAIL, THUMBNAIL)
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # Pillow's, on odd metadata
+        with Image.open(path) as image:
             mode = image.mode
             if image.format == "JPEG":
                 image.draft("L", side)  # decodes all of the file, but the fewest pixels that will do

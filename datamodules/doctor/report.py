@@ -46,8 +46,8 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
             "![near duplicates](near_duplicates.png)",
             "",
         ]
-    if "train" in result.objects:
-        advice = advise(result.objects["train"], result.class_names, result.image_size)
+    train = result.objects.get("train")
+    if train and (advice := advise(train, result.class_names, result.image_size)):
         path = folder / "advice.yaml"
         configs = " ".join(f"--config {recipe}" for recipe in (*recipes, path))
         write_yaml(advice, path, f"python train.py {configs}")
@@ -109,6 +109,9 @@ def _statistics(result: Diagnosis) -> Iterator[str]:
     rows["with a neighbour within one side"] = [
         f"{(own.neighbours()[0] > 0).sum() / max(len(own.boxes), 1):.0%}" for own in result.objects.values()
     ]
-    for label, name in enumerate(result.class_names):
-        rows[name] = [f"{(own.labels == label).sum()}" for own in result.objects.values()]
-    yield from (f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows.items())
+    classes = {  # apart: one may be called "objects"
+        name: [f"{(own.labels == label).sum()}" for own in result.objects.values()]
+        for label, name in enumerate(result.class_names)
+    }
+    for title, cells in (*rows.items(), *classes.items()):
+        yield f"| {title} | " + " | ".join(cells) + " |"

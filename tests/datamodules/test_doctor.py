@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tiny import TINY_MODEL
 import train
 from datamodules.doctor.__main__ import main
 from datamodules.doctor.findings import KINDS
+from datamodules.doctor.pixels import read_pixels, unusual_modes
+from datamodules.records import Record
 
 CUSTOM = Path(__file__).resolve().parents[2] / "configs" / "custom.yaml"
 HEIGHT, WIDTH = 96, 128
@@ -270,6 +273,33 @@ def test_yolo(tmp_path):
     config = CUSTOM.with_name("yolo.yaml")
     assert main([f"--config={config}", f"--data.yaml={root / 'data.yaml'}", "--output=out"]) == 0
     assert found(Path("out")) == [("orphan", "val", f"{labels / 'lost.txt'}: annotations without an image")]
+
+
+def test_what_cannot_be_opened_is_told_and_filters_of_warnings_stay(tmp_path):
+    images = []
+    for k in range(40):
+        Image.fromarray(picture(k)).save(tmp_path / f"{k}.jpg")
+        images.append(Record(str(tmp_path / f"{k}.jpg"), None, None))
+    images.append(Record(str(tmp_path / "gone.jpg"), None, None))
+    filters = list(warnings.filters)
+    for _ in range(5):
+        pixels = read_pixels(images)
+    assert warnings.filters == filters
+    assert [image.error != "" for image in pixels] == [False] * 40 + [True]
+    assert unusual_modes(pixels) == [""] * 41
+
+
+def test_no_objects_in_training(tmp_path):
+    categories = ("objects", "ship")
+    a, b = (
+        Split(tmp_path, name, seeds, categories) for name, seeds in (("a", range(4)), ("b", range(9, 12)))
+    )
+    a.data["annotations"] = []
+    assert main(options(a, b, "--output=out")) == 1  # a class of val is not in train
+    report = Path("out/report.md").read_text("utf-8")
+    assert report.count("| objects | 0 | 3 |") == 2  # all of them, and those of the class of that name
+    assert "Advice" not in report
+    assert not Path("out/advice.yaml").exists()
 
 
 def test_unknown_options_are_refused():

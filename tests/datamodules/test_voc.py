@@ -104,6 +104,12 @@ def test_images_of_any_format_are_found_by_name(voc_folder):
     assert voc_folder.read().images[0].path == str(folder / "a.png")
 
 
+def test_other_files_beside_the_images(voc_folder):
+    for suffix in (".json", ".txt", ".xml"):
+        (voc_folder.folder / "JPEGImages" / f"a{suffix}").write_text("of a labelling tool")
+    assert [record.info.file_name for record in voc_folder.read().images] == ["a.jpg", "b.jpg"]
+
+
 def test_no_object_and_no_size(voc_folder):
     voc_folder.annotate("a")
     record = voc_folder.read().images[0]
