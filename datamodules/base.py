@@ -96,6 +96,7 @@ class DetectionDataModule(LightningDataModule):
         self.records: dict[Split, Records] = {}
         self.evaluated_split: Split = "val"
         self._images: Images | None = None
+        self._resumed_step: int | None = None
 
     def setup(self, stage: str) -> None:
         """Read the splits that a stage needs, once.
@@ -118,6 +119,14 @@ class DetectionDataModule(LightningDataModule):
             stage = self.trainer.state.fn if self.trainer else "fit"
         needed: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         return needed.get(stage, (self.test_split,))
+
+    def state_dict(self) -> dict[str, int]:
+        """Images a step over all processes: what a position within an epoch is counted in."""
+        return {"images_a_step": self.batch_size * self._rank_and_world_size()[1]}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Remember it, see `train_dataloader`."""
+        self._resumed_step = state_dict["images_a_step"]
 
     def _read(self, split: Split) -> Records:
         problems = Problems(self.on_error)
@@ -154,7 +163,11 @@ class DetectionDataModule(LightningDataModule):
         return None
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled, augmented batches of whole epochs, continuing where a resumed run stopped."""
+        """Shuffled, augmented batches of whole epochs, continuing where a resumed run stopped.
+
+        Raises:
+            ValueError: it stopped within an epoch, whose steps were of another number of images.
+        """
         rank, world_size = self._rank_and_world_size()
         epoch, start_batch = 0, 0
         if self.trainer is not None:
@@ -163,6 +176,12 @@ class DetectionDataModule(LightningDataModule):
                 # Not `ready`: that counts the batch in which an exception struck, which is trained again.
                 progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
                 start_batch = progress.processed  # type: ignore[attr-defined]
+                if start_batch and self._resumed_step not in (None, self.batch_size * world_size):
+                    raise ValueError(
+                        f"the checkpoint was saved within an epoch of {self._resumed_step} images a step, this "
+                        f"run has {self.batch_size * world_size} (data.batch_size times processes): go on with "
+                        "as many, or from a checkpoint of an epoch's end"
+                    )
         records = self.records["train"].images
         sampler = TrainSampler(
             records,

@@ -138,6 +138,24 @@ def test_resumed_run_sees_what_an_uninterrupted_one_sees(coco_folder, augment, t
 
 
 @quiet
+def test_another_batch_size_goes_on_from_the_end_of_an_epoch_alone(coco_folder, tmp_path):
+    within = ModelCheckpoint(tmp_path / "within", "{step}", every_n_train_steps=1, save_top_k=-1)
+    end = ModelCheckpoint(tmp_path / "end", "{epoch}", every_n_epochs=1, save_top_k=-1)
+    fit(coco_folder.module(), Recorder(), tmp_path, [within, end])  # three batches of two images
+    single = coco_folder.module(batch_size=1)
+    seen = fit(single, Recorder(), tmp_path, ckpt_path=tmp_path / "end" / "epoch=0.ckpt")
+    assert [(epoch, step) for epoch, step, *_ in seen] == [(e, s) for e in (1, 2) for s in range(6)]
+    assert len({ids for _, _, ids, _ in seen[:6]}) == 6
+    with pytest.raises(ValueError, match="within an epoch of 2 images a step, this run has 1"):
+        fit(
+            coco_folder.module(batch_size=1),
+            Recorder(),
+            tmp_path,
+            ckpt_path=tmp_path / "within" / "step=2.ckpt",
+        )
+
+
+@quiet
 def test_batch_that_failed_is_trained_again(coco_folder, tmp_path):
     whole = fit(coco_folder.module(), Recorder(), tmp_path)
     for failed in (1, 3, 4):
