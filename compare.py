@@ -10,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from detector.cli import user_errors
+from datamodules.user_errors import user_errors
 from detector.comparison import locked, machines, plan, read_cell, read_variants, run
 from evaluation.comparison_report import write_report
 

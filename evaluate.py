@@ -6,7 +6,8 @@ Model and data come from the checkpoint; every option of train.py overrides them
 import argparse
 from pathlib import Path
 
-from detector.cli import DetectionCLI, load_checkpoint, user_errors
+from datamodules.user_errors import user_errors
+from detector.cli import DetectionCLI, load_checkpoint
 from detector.evaluation_report import Outputs, write_evaluation
 from evaluation.difference import predictions_path
 
@@ -33,6 +34,8 @@ def main(args: list[str] | None = None) -> None:
     against = predictions_path(options.against) if options.against else None
     checkpoint = load_checkpoint(options.ckpt_path)
     cli = DetectionCLI.from_checkpoint(checkpoint, overrides)
+    if options.split == "test" and cli.datamodule.test_split != "test":
+        raise ValueError("the data has no test split: name one where its format can, or score --split val")
     run = cli.trainer.validate if options.split == "val" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
 

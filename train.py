@@ -1,12 +1,12 @@
 """Train a detector: python train.py --config configs/visdrone_hybrid.yaml [--option value ...]."""
 
-from detector.cli import DetectionCLI, user_errors
+from datamodules.user_errors import user_errors
+from detector.cli import DetectionCLI
 
 
 def main(args: list[str] | None = None) -> None:
     """Build model, data and trainer, and fit; args are the command line's."""
-    cli = DetectionCLI(args)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    DetectionCLI(args).fit()
 
 
 if __name__ == "__main__":

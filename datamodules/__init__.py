@@ -4,3 +4,8 @@ import os
 
 # When imported, albumentations asks a server for its newest version: no run should wait for that.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+# Before torch is imported: its CPU threads then spin only shortly while they wait for each other, and sleep.
+# By default they spin on, and where another process needs a core (a loader's worker will do) a step takes
+# 4 times as long; without any spinning a quiet machine is a fifth slower: docs/decisions/cpu-threads.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")

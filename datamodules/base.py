@@ -178,9 +178,9 @@ class DetectionDataModule(LightningDataModule):
                 start_batch = progress.processed  # type: ignore[attr-defined]
                 if start_batch and self._resumed_step not in (None, self.batch_size * world_size):
                     raise ValueError(
-                        f"the checkpoint was saved within an epoch of {self._resumed_step} images a step, this "
-                        f"run has {self.batch_size * world_size} (data.batch_size times processes): go on with "
-                        "as many, or from a checkpoint of an epoch's end"
+                        f"the checkpoint was saved within an epoch of {self._resumed_step} images a step, "
+                        f"this run has {self.batch_size * world_size} (data.batch_size times processes): go "
+                        "on with as many, or from a checkpoint of an epoch's end"
                     )
         records = self.records["train"].images
         sampler = TrainSampler(

@@ -7,7 +7,6 @@ python -m datamodules.contact_sheet --config configs/RECIPE.yaml [--output sheet
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import ceil
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from datamodules.base import DetectionDataModule
 from datamodules.drawing import class_colour, draw_boxes, hatch_boxes
 from datamodules.from_config import data_module
+from datamodules.user_errors import user_errors
 
 GAP = 4
 """Pixels between the samples."""
@@ -30,10 +30,15 @@ LINE = 22
 
 def main(args: Sequence[str] | None = None) -> None:
     """Write a contact sheet; args are the command line's."""
-    parser = argparse.ArgumentParser("python -m datamodules.contact_sheet", allow_abbrev=False)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m datamodules.contact_sheet", description=__doc__, formatter_class=raw, allow_abbrev=False
+    )
     parser.add_argument("--config", type=Path, action="append", default=[], help="recipe; may be repeated")
-    parser.add_argument("--output", type=Path, default=Path("sheet.png"), help="picture to write")
-    parser.add_argument("--count", type=int, default=16, help="number of samples")
+    parser.add_argument(
+        "--output", type=Path, default=Path("sheet.png"), help="picture to write; sheet.png if not given"
+    )
+    parser.add_argument("--count", type=int, default=16, help="number of samples; 16 if not given")
     options, overrides = parser.parse_known_args(args)
     if not options.output.parent.is_dir() or not cv2.haveImageWriter(str(options.output)):
         raise ValueError(
@@ -97,8 +102,5 @@ def _legend(names: Sequence[str], width: int) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    try:
+    with user_errors():
         main()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -1,8 +1,3 @@
 """The detector: network, assigner, postprocessing, LightningModule and command line."""
 
-import os
-
-# Before torch is imported: its CPU threads then spin only shortly while they wait for each other, and sleep.
-# By default they spin on, and where another process needs a core (a loader's worker will do) a step takes
-# 4 times as long; without any spinning a quiet machine is a fifth slower: docs/decisions/cpu-threads.md.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+import datamodules  # noqa: F401  # before torch, as it sets how torch's threads wait

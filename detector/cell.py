@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from detector.cli import DetectionCLI, load_checkpoint, user_errors
+from datamodules.user_errors import user_errors
+from detector.cli import DetectionCLI, load_checkpoint
 from evaluation.bootstrap import image_weights, resampled_scores
 from evaluation.comparison import CURVES
 from evaluation.report import write_metrics

@@ -1,18 +1,15 @@
 """The command line that the scripts share."""
 
 import json
-import os
-import sys
+import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
 
 # Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
 import datamodules.coco
@@ -25,6 +22,12 @@ from detector.module import Detector
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+# Our sampler knows at which batch to go on, which Lightning, looking at the loader, cannot see.
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+# Lightning 2.6 advertises its services whenever a Trainer is made.
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+    lambda record: "Tip: For seamless cloud" not in record.getMessage()
+)
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 
@@ -108,6 +111,13 @@ class DetectionCLI(LightningCLI):
             raise ValueError(f"the checkpoint's weights do not fit the model: {error}") from error
         return cli
 
+    def fit(self) -> None:
+        """Train, or go on from `ckpt_path`, and say how to score the best checkpoint."""
+        self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config.ckpt_path)
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            rank_zero_info(f"All scores and a report: python evaluate.py --ckpt_path {best}")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from")
@@ -147,20 +157,10 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint ({error}): is the file complete?") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: is it one, and is the file complete?"
+        ) from error
     missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
     if missing:
         raise ValueError(f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}")
     return checkpoint
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Report what a user can mend in one message, exit code 2; PINPOINT_TRACEBACK=1 shows where it arose."""
-    try:
-        yield
-    except (ValueError, OSError, MisconfigurationException) as error:
-        if os.environ.get("PINPOINT_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

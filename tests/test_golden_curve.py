@@ -1,6 +1,7 @@
 """The first ten training losses, so that a refactoring shows that it changed nothing.
 
-After a change that is meant to alter training: `PYTHONPATH=. python tests/test_golden_curve.py` stores the new curve.
+After a change that is meant to alter training, `PYTHONPATH=. python tests/test_golden_curve.py` stores
+the new curve.
 """
 
 import json

@@ -1,6 +1,9 @@
 """Who may import whom, as `docs/decisions/0001-layout.md` says."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,24 @@ def test_losses_need_torch_alone() -> None:
 def test_the_network_can_be_taken_without_lightning() -> None:
     for name in WITHOUT_LIGHTNING:
         assert "lightning" not in imported(ROOT / "detector" / f"{name}.py"), name
+
+
+@pytest.mark.parametrize(
+    "module", ["train", "evaluate", "compare", "detector.cell", "datamodules.doctor.__main__"]
+)
+def test_how_threads_wait_is_set_before_torch_is_imported(module: str) -> None:
+    code = f"""
+import os, sys
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("GOMP_SPINCOUNT =", os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()
+sys.meta_path.insert(0, Spy())
+import {module}
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "GOMP_SPINCOUNT = 1000\n"

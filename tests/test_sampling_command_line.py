@@ -11,7 +11,8 @@ from tiny import TINY_MODEL
 
 import train
 from datamodules.batch import Batch
-from detector.cli import load_checkpoint, user_errors
+from datamodules.user_errors import user_errors
+from detector.cli import load_checkpoint
 from detector.module import Detector
 
 SHAPES = ((96, 96), (60, 160), (160, 60))

@@ -15,7 +15,8 @@ from tiny_data import write_visdrone, write_voc, write_yolo
 import evaluate
 import train
 from datamodules.batch import Batch
-from detector.cli import DEFAULTS, DetectionCLI, load_checkpoint, user_errors
+from datamodules.user_errors import user_errors
+from detector.cli import DEFAULTS, DetectionCLI, load_checkpoint
 from detector.module import Detector
 
 CONFIGS = sorted(path for path in DEFAULTS.parent.glob("*.yaml") if path != DEFAULTS)
@@ -174,6 +175,15 @@ def test_checkpoints_hold_the_average_and_the_raw_weights(run: Run) -> None:
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
 
 
+def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path, caplog) -> None:
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
+    with caplog.at_level("INFO", "lightning.pytorch"):
+        train.main([*options, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"])
+    (best,) = tmp_path.rglob("best.ckpt")
+    assert f"evaluate.py --ckpt_path {best}" in caplog.text
+    assert "litlogger" not in caplog.text
+
+
 # Configs
 
 
@@ -299,6 +309,11 @@ def test_evaluating_data_with_an_unknown_class(run: Run, capsys, monkeypatch, tm
     assert "ignore_categories" in message
 
 
+def test_scoring_a_test_split_that_is_not_there(run: Run, capsys, monkeypatch) -> None:
+    args = ["--ckpt_path", str(run.best), "--split", "test"]
+    assert "no test split" in fails(capsys, monkeypatch, evaluate.main, args)
+
+
 def test_evaluating_with_another_network(run: Run, capsys, monkeypatch) -> None:
     args = ["--ckpt_path", str(run.best), "--model.network.channels=24"]
     assert "do not fit" in fails(capsys, monkeypatch, evaluate.main, args)
@@ -309,7 +324,9 @@ def test_missing_and_broken_checkpoints(capsys, monkeypatch, tmp_path: Path) -> 
     broken.write_bytes(b"PK")
     torch.save({"state_dict": {}}, foreign)
     assert "no checkpoint at" in fails(capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(absent)])
-    assert "is the file complete" in fails(capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(broken)])
+    message = fails(capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(broken)])
+    assert "is the file complete" in message
+    assert len(message.splitlines()) == 1  # without torch's page on pickles
     assert "was not written by train.py" in fails(
         capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(foreign)]
     )

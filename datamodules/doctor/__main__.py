@@ -5,7 +5,6 @@ option of train.py may follow.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from datamodules.doctor.diagnosis import examine
 from datamodules.doctor.findings import count
 from datamodules.doctor.report import summary, write_report
 from datamodules.from_config import data_module
+from datamodules.user_errors import user_errors
 
 
 def main(args: list[str] | None = None) -> int:
@@ -48,10 +48,5 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with user_errors():
         sys.exit(main())
-    except (ValueError, OSError) as error:
-        if os.environ.get("PINPOINT_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
