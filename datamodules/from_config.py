@@ -38,7 +38,8 @@ def data_module(configs: Sequence[Path], overrides: Sequence[str] = ()) -> Detec
     try:
         built = parser.instantiate(parser.parse_args([*recipes, *overrides]))
     except ArgumentError as error:
-        raise ValueError(f"{', '.join(map(str, configs))}: {error}") from error
+        given = ", ".join(map(str, configs)) or "no --config"
+        raise ValueError(f"{given}: {error}") from error
     module: DetectionDataModule = built.data
     return module
 

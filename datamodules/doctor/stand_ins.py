@@ -10,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
+from datamodules.user_errors import user_errors
+
 
 def main(args: list[str] | None = None) -> None:
     """Write the files; args are the command line's."""
@@ -20,7 +22,10 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("sizes", type=Path, help="COCO JSON, or a JSON object {file name: [width, height]}")
     parser.add_argument("folder", type=Path, help="where to")
     options = parser.parse_args(args)
-    data = json.loads(options.sizes.read_bytes())
+    try:
+        data = json.loads(options.sizes.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{options.sizes} cannot be read as JSON ({error})") from error
     if "images" in data:
         data = {image["file_name"]: (image["width"], image["height"]) for image in data["images"]}
     for name, (width, height) in data.items():
@@ -28,6 +33,7 @@ def main(args: list[str] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:  # never over an image
             file.write(jpeg_head(width, height))
+    print(f"{len(data)} files are in {options.folder}")
 
 
 def jpeg_head(width: int, height: int) -> bytes:
@@ -46,4 +52,5 @@ def jpeg_head(width: int, height: int) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    with user_errors():
+        main()

@@ -173,3 +173,5 @@ def test_stand_ins_are_enough_for_annotations(tmp_path):
     assert result.objects["train"].sizes.tolist() == [[300, 400], [301, 400], [302, 400]]
     with pytest.raises(FileExistsError):
         write_stand_ins([str(file), str(tmp_path / "images")])
+    with pytest.raises(ValueError, match=r"absent\.json cannot be read"):
+        write_stand_ins([str(tmp_path / "absent.json"), str(tmp_path / "images")])

@@ -40,6 +40,7 @@ def test_a_class_may_come_from_the_command_line_alone():
         (["small.yaml"], [], r"small\.yaml: the following arguments are required: data"),
         (["quickstart.yaml"], ["--data.augment.mosaik=1"], r"(?s)quickstart\.yaml: .*augment\.mosaik=1"),
         (["quickstart.yaml"], ["--data.augment.flip=2"], r"augment.flip must lie in \[0, 1\], got 2"),
+        ([], [], "no --config: the following arguments are required: data"),
         (["quickstart.yaml"], ["--model.x=2"], "unrecognized arguments: --model.x=2"),
     ],
 )
