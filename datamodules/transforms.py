@@ -152,18 +152,21 @@ def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def resample(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize an image without aliasing: averages of whole pixel blocks, then linear interpolation.
+    """Resize an image without aliasing: halved as often as it can be, then linear interpolation.
 
-    OpenCV's area interpolation would do for any ratio, but takes ten times as long where the ratio is not
-    whole. After the blocks the linear step shrinks less than twofold, and so misses no pixel.
+    OpenCV's area interpolation would do for any ratio, but takes three times as long for other whole ratios
+    and ten times as long for the rest. The linear step shrinks less than twofold, and so misses no pixel.
     """
-    h, w = image.shape[:2]
-    block_y, block_x = max(h // height, 1), max(w // width, 1)
-    if block_y > 1 or block_x > 1:
-        image = _resize(image, h // block_y, w // block_x, cv2.INTER_AREA)
+    while (block := (_halves(image.shape[0], height), _halves(image.shape[1], width))) != (1, 1):
+        image = _resize(image, image.shape[0] // block[0], image.shape[1] // block[1], cv2.INTER_AREA)
     if image.shape[:2] != (height, width):
         image = _resize(image, height, width, cv2.INTER_LINEAR)
     return image
+
+
+def _halves(length: int, target: int) -> int:
+    """2 if a side can be halved without falling below its target, else 1."""
+    return 2 if length >= 2 * target else 1
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int, interpolation: int) -> NDArray[np.uint8]:
@@ -198,9 +201,9 @@ def _place_axis(length: int, scale: float, low: int, high: int, start: int) -> t
     ratio = length / (stop - start)
     first = min(round((target[0] - start) * ratio), length - 1)
     count = min(max(round((target[1] - target[0]) * ratio), 1), length - first)
-    block = count // (target[1] - target[0])
-    if block > 1:
-        count -= count % block  # whole blocks keep `resample` on OpenCV's fast path
+    halvings = (count // (target[1] - target[0])).bit_length() - 1
+    if halvings > 0:
+        count -= count % 2**halvings  # even sides keep `resample` on OpenCV's fast path
     return first, first + count, *target
 
 
