@@ -19,7 +19,7 @@ def main(args: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--ckpt_path", required=True, help="checkpoint that train.py wrote")
     add("--split", choices=["val", "test"], default="val", help="split to score")
-    add("--output", type=Path, help="folder of the results; evaluation/ in the run folder if not given")
+    add("--output", type=Path, help="folder of the results; evaluation_SPLIT/ in the run folder if not given")
     add("--no-report", dest="report", action="store_false", help="leave report.html and its figures out")
     add(
         "--submission", type=Path, metavar="DIR", help="write VisDrone's official result files to this folder"
@@ -42,7 +42,7 @@ def main(args: list[str] | None = None) -> None:
     results = cli.model.scores.gather()
     if results is None:  # another rank writes
         return
-    folder = options.output or Path(options.ckpt_path).parents[1] / "evaluation"
+    folder = options.output or Path(options.ckpt_path).parents[1] / f"evaluation_{options.split}"
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
     outputs = Outputs(folder, options.report, options.submission, against)

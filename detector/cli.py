@@ -112,8 +112,15 @@ class DetectionCLI(LightningCLI):
         return cli
 
     def fit(self) -> None:
-        """Train, or go on from `ckpt_path`, and say how to score the best checkpoint."""
-        self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config.ckpt_path)
+        """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.
+
+        Raises:
+            ValueError: there is no such checkpoint.
+        """
+        checkpoint = self.config.ckpt_path
+        if checkpoint is not None:
+            load_checkpoint(checkpoint)
+        self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if best:
             rank_zero_info(f"All scores and a report: python evaluate.py --ckpt_path {best}")
@@ -143,7 +150,7 @@ class DetectionCLI(LightningCLI):
             ]
         recipes = self.config.config
         if recipes and logger and logger.init_args.name == "lightning_logs":
-            logger.init_args.name = Path(str(recipes[-1])).stem
+            logger.init_args.name = "-".join(Path(str(recipe)).stem for recipe in recipes)
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

@@ -324,6 +324,10 @@ def test_missing_and_broken_checkpoints(capsys, monkeypatch, tmp_path: Path) -> 
     broken.write_bytes(b"PK")
     torch.save({"state_dict": {}}, foreign)
     assert "no checkpoint at" in fails(capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(absent)])
+    options = ["--data=ScenesDataModule", f"--data.root={tmp_path}", *log_to(tmp_path)]
+    for wrong in (absent, tmp_path):
+        message = fails(capsys, monkeypatch, train.main, [*options, f"--ckpt_path={wrong}"])
+        assert message.startswith(f"error: no checkpoint at {wrong}: give")
     message = fails(capsys, monkeypatch, evaluate.main, ["--ckpt_path", str(broken)])
     assert "is the file complete" in message
     assert len(message.splitlines()) == 1  # without torch's page on pickles
@@ -337,11 +341,14 @@ def test_resuming_from_a_missing_checkpoint(capsys, monkeypatch, tmp_path: Path)
     assert "no.ckpt" in fails(capsys, monkeypatch, train.main, options)
 
 
-def test_the_run_folder_is_named_after_the_recipe(tmp_path: Path) -> None:
-    config = tmp_path / "my_recipe.yaml"
+def test_the_run_folder_is_named_after_its_recipes(tmp_path: Path) -> None:
+    config, more = tmp_path / "my_recipe.yaml", tmp_path / "larger.yaml"
     config.write_text("data: {class_path: ScenesDataModule}\n")
-    cli = DetectionCLI([f"--config={config}", *TINY_MODEL, f"--trainer.logger.init_args.save_dir={tmp_path}"])
-    assert Path(cli.trainer.logger.log_dir) == tmp_path / "my_recipe" / "version_0"
+    more.write_text("model: {network: {channels: 32}}\n")
+    for recipes, name in (([config], "my_recipe"), ([config, more], "my_recipe-larger")):
+        configs = [f"--config={recipe}" for recipe in recipes]
+        cli = DetectionCLI([*configs, *TINY_MODEL, *log_to(tmp_path)])
+        assert Path(cli.trainer.logger.log_dir) == tmp_path / name / "version_0"
 
 
 def test_a_config_beside_a_tuned_loss(tmp_path: Path) -> None:
