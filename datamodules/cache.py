@@ -35,8 +35,8 @@ VERSION = 1
 SHARED_MEMORY = Path("/dev/shm")
 """Linux's folder of files in memory."""
 
-CHUNK = 64
-"""Images decoded ahead of the writing."""
+AHEAD = 1e9
+"""Bytes of images that are decoded ahead of the writing."""
 
 
 class CachedImages:
@@ -142,9 +142,7 @@ def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on
     try:
         with partial.open("wb") as file:
             share_lock(file)  # keeps `_remove_unused` away
-            for index, image in enumerate(
-                announced(_decoded(images, len(shapes)), len(shapes), "caching images")
-            ):
+            for index, image in enumerate(announced(_decoded(images, shapes), len(shapes), "caching images")):
                 if isinstance(image, DataError):
                     if on_error == "raise":
                         raise image
@@ -161,7 +159,9 @@ def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on
         partial.unlink(missing_ok=True)
 
 
-def _decoded(images: Images, count: int) -> Iterator[NDArray[np.uint8] | DataError]:
+def _decoded(
+    images: Images, shapes: Sequence[tuple[int, int, int]]
+) -> Iterator[NDArray[np.uint8] | DataError]:
     """All images in order, decoded by threads, but no more at a time than memory has room for."""
 
     def decode(index: int) -> NDArray[np.uint8] | DataError:
@@ -171,8 +171,9 @@ def _decoded(images: Images, count: int) -> Iterator[NDArray[np.uint8] | DataErr
             return error
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, count, CHUNK):
-            yield from pool.map(decode, range(start, min(start + CHUNK, count)))
+        chunk = max(int(AHEAD // max(h * w * c for h, w, c in shapes)), 1)
+        for start in range(0, len(shapes), chunk):
+            yield from pool.map(decode, range(start, min(start + chunk, len(shapes))))
 
 
 def _removed_after_use(cached: CachedImages) -> CachedImages:

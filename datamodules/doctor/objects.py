@@ -18,6 +18,9 @@ from datamodules.transforms import area, fit
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
+BLOCK = 256
+"""Objects compared with all others of their image at a time, for memory's sake."""
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:
@@ -96,11 +99,13 @@ class Objects:
         centres, sides = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2, self.sides
         edges = np.searchsorted(self.image_index, np.arange(len(self.sizes) + 1))
         for image, (start, stop) in enumerate(pairwise(edges)):
-            own = centres[start:stop]
-            distance = np.linalg.norm(own[:, None] - own[None], axis=-1)
-            np.fill_diagonal(distance, np.inf)
-            count[start:stop] = (distance < sides[start:stop, None]).sum(axis=1)
-            nearest[start:stop] = distance.min(axis=1, initial=np.inf) * self.scale[image]
+            for first in range(start, stop, BLOCK):
+                some = slice(first, min(first + BLOCK, stop))
+                distance = np.linalg.norm(centres[some, None] - centres[start:stop], axis=-1)
+                own = np.arange(len(distance))
+                distance[own, own + first - start] = np.inf
+                count[some] = (distance < sides[some, None]).sum(axis=1)
+                nearest[some] = distance.min(axis=1, initial=np.inf) * self.scale[image]
         return count, nearest
 
 

@@ -22,6 +22,9 @@ CUT = 1.0
 SAME = 0.95
 """IoU above which two boxes of a class are one object annotated twice."""
 
+BLOCK = 256
+"""Rows compared with all others at a time, for memory's sake."""
+
 TINY = 2.0
 """Side in input pixels below which hardly anything of an object is left."""
 
@@ -106,15 +109,17 @@ def _same(rows: list[Row]) -> Iterator[tuple[Row, Row]]:
     boxes = np.array([row.box for row in rows], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([row.label for row in rows])
-    equal = (_iou(boxes) > SAME) & (labels[:, None] == labels)
-    for second in np.flatnonzero(np.tril(equal, -1).any(axis=1)):
-        yield rows[int(equal[second].argmax())], rows[second]
+    for start in range(0, len(rows), BLOCK):
+        some = slice(start, start + BLOCK)
+        before = slice(start + BLOCK)
+        equal = (_iou(boxes[some], boxes[before]) > SAME) & (labels[some, None] == labels[before])
+        for second in np.flatnonzero(np.tril(equal, start - 1).any(axis=1)):
+            yield rows[int(equal[second].argmax())], rows[start + second]
 
 
-def _iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of all pairs of (n, 4) xyxy boxes, each of positive size: (n, n)."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+def _iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of all pairs of (n, 4) and (m, 4) xyxy boxes, each of positive size: (n, m)."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum(first[:, None, 2:], second[:, 2:])
     common = (high - low).clip(0).prod(axis=-1)
-    areas = area(boxes)
-    return common / (areas[:, None] + areas - common)  # type: ignore[no-any-return]
+    return common / (area(first)[:, None] + area(second) - common)  # type: ignore[no-any-return]

@@ -248,7 +248,8 @@ def test_a_kill_while_it_is_made(images, disk, kind, monkeypatch, tmp_path, shar
     reading = Reading(cache=kind, folder=disk.folder)
     folder = shared_memory if kind == "ram" else disk.folder
     with monkeypatch.context() as patched:
-        patched.setattr(datamodules.cache, "CHUNK", 2)  # two images are in the file when it happens
+        largest = max(np.prod(images.shape(index)) for index in range(len(images)))
+        patched.setattr(datamodules.cache, "AHEAD", 2 * largest)  # two are in the file when it happens
 
         def die_late():
             if len((tmp_path / "log").read_text()) > 3:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ImageInfo
+from datamodules.doctor import objects as objects_module
+from datamodules.doctor import rows as rows_module
 from datamodules.doctor.objects import gather, percentiles
+from datamodules.doctor.rows import Row
 from datamodules.records import ObjectList, Record
 
 
@@ -45,6 +48,22 @@ def test_neighbours_stay_within_their_image():
     count, nearest = gather([pair, single], (50, 100)).neighbours()
     assert count.tolist() == [1, 0, 0]
     assert nearest.tolist() == [4, 4, np.inf]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+def test_blocks_change_nothing(block, monkeypatch):
+    # Centres 10 px apart in a row, sides of 11 px: each has its one or two nearest as neighbours.
+    monkeypatch.setattr(objects_module, "BLOCK", block)
+    monkeypatch.setattr(rows_module, "BLOCK", block)
+    row = [(10.0 * k, 0.0, 11.0, 11.0) for k in range(5)]
+    count, nearest = gather([record(row), record(row[:1])], (100, 200)).neighbours()
+    assert count.tolist() == [1, 2, 2, 2, 1, 0]
+    assert nearest.tolist() == [10, 10, 10, 10, 10, np.inf]
+    # The last two repeat the first and the third, the one before them is of another class.
+    boxes, labels = [*row, row[1], row[0], row[2]], [0] * 5 + [1, 0, 0]
+    rows = [Row(str(k), box, label, False) for k, (box, label) in enumerate(zip(boxes, labels, strict=True))]
+    same = [(first.place, second.place) for first, second in rows_module._same(rows)]
+    assert same == [("0", "6"), ("2", "7")]
 
 
 def test_positions():
