@@ -59,7 +59,14 @@ def classification_steps(positives: int, points: int, classes: int, device: str)
     point = torch.randperm(points, device=device)[:positives].sort().values
     label = torch.randint(0, classes, (positives,), device=device)
     score = torch.rand(positives, device=device)
-    arguments: tuple[Tensor, ...] = (valid, point, label, score, score.sum())
+    arguments: tuple[Tensor, ...] = (
+        valid,
+        point,
+        label,
+        score,
+        score.sum(),
+        torch.ones(classes, device=device),
+    )
 
     def step(name: ClassificationName) -> Step:
         loss = named_classification_loss(name).to(device)

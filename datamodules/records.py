@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -131,6 +132,17 @@ class ObjectList:
             ignore_boxes=ignored[:, :4].astype(np.float32),
             ignore_labels=ignored[:, 5].astype(np.int64),
         )
+
+
+def text_rows(path: Path, encoding: str = "utf-8") -> list[tuple[str, str]]:
+    """Rows of a text file that are not blank, each after its place: "FILE, line N".
+
+    Raises:
+        OSError: if the file cannot be read.
+        UnicodeDecodeError: if it is not text.
+    """
+    rows = path.read_text(encoding).splitlines()
+    return [(f"{path}, line {number}", row) for number, row in enumerate(rows, start=1) if row.strip()]
 
 
 OnError = Literal["raise", "skip"]

@@ -16,7 +16,7 @@ from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
 from datamodules.download import provide
 from datamodules.image_files import check_images
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
+from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split, text_rows
 
 CLASS_NAMES = (
     "pedestrian",
@@ -136,7 +136,7 @@ def _read_rows(
     path: Path, image: Path, objects: ObjectList, categories: Categories, problems: Problems
 ) -> None:
     try:
-        rows = path.read_text("utf-8").splitlines()
+        rows = text_rows(path)
     except (OSError, UnicodeDecodeError) as error:
         problems.add(
             f"{path} cannot be read ({error}): each image needs a text file of its name, empty if nothing "
@@ -144,10 +144,7 @@ def _read_rows(
             str(image),
         )
         return
-    for number, row in enumerate(rows, start=1):
-        if not row.strip():
-            continue
-        where = f"{path}, line {number}"
+    for where, row in rows:
         try:
             x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
             if category not in categories:

@@ -20,7 +20,7 @@ from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.categories import Categories
 from datamodules.image_files import IMAGE_SUFFIXES, check_images
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
+from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split, text_rows
 
 TOLERANCE = 0.01
 """How far beyond the image a share may lie: tools round."""
@@ -232,14 +232,11 @@ def _read_rows(
     path: Path, image: Path, objects: ObjectList, categories: Categories, problems: Problems
 ) -> None:
     try:
-        rows = path.read_text("utf-8-sig").splitlines()
+        rows = text_rows(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problems.add(f"{path} cannot be read ({error}): restore the file", str(image))
         return
-    for number, row in enumerate(rows, start=1):
-        if not row.strip():
-            continue
-        where = f"{path}, line {number}"
+    for where, row in rows:
         try:
             values = [float(value) for value in row.split()]
             category = values[0]

@@ -11,13 +11,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-# Imported so that `--data=NAME` and `class_path: NAME` find these classes by their short names.
-import datamodules.coco
-import datamodules.scenes
-import datamodules.visdrone
-import datamodules.voc
-import datamodules.yolo  # noqa: F401
+# Imported so that `class_path: NAME` finds its classes by their short names; `from_config` does so for data.
 import detector.callbacks  # noqa: F401
+from datamodules.from_config import DEFAULTS
 from detector.module import Detector
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
@@ -28,8 +24,6 @@ warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "Tip: For seamless cloud" not in record.getMessage()
 )
-
-DEFAULTS = Path(__file__).parents[1] / "configs" / "default.yaml"
 
 
 class Parser(LightningArgumentParser):
