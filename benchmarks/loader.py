@@ -154,7 +154,7 @@ def real_images() -> list[Path]:
     return sorted(SHARED.glob("*/images/*.jpg"))
 
 
-def make_images(folder: Path, count: int) -> list[Path]:
+def make_images(folder: Path, count: int, quality: int) -> list[Path]:
     """Images of 1920x1080 with real texture: random cut-outs of VisDrone's, else generated scenes."""
     rng = np.random.default_rng(0)
     sources = [cv2.imread(str(path)) for path in real_images()]
@@ -174,7 +174,7 @@ def make_images(folder: Path, count: int) -> list[Path]:
 
             image = draw_scene(str(number), (1080, 1920)).image[..., ::-1]
         paths.append(folder / f"{number}.jpg")
-        cv2.imwrite(str(paths[-1]), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(paths[-1]), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return paths
 
 
@@ -219,7 +219,7 @@ def benchmark(args: argparse.Namespace, folder: Path) -> None:
     if args.real:
         contents = [Path(shutil.copy(path, folder / "files")) for path in real_images()]
     else:
-        contents = make_images(folder / "files", args.contents)
+        contents = make_images(folder / "files", args.contents, args.quality)
     data = make_data_set(folder / "data", contents, args.images)
     kilobytes = np.mean([path.stat().st_size for path in contents]) / 1e3
     print(f"{args.images} images, {len(contents)} different files of {kilobytes:.0f} kB on average")
@@ -268,6 +268,7 @@ def main() -> None:
     add("--ultralytics-python", help="python of an environment that has ultralytics; without it, ours alone")
     add("--images", type=int, default=2000, help="images of the data set")
     add("--contents", type=int, default=200, help="different files among them")
+    add("--quality", type=int, default=90, help="JPEG quality of the files")
     add("--real", action="store_true", help="repeat the five VisDrone images instead")
     add("--size", type=int, default=640, help="side of the canvas")
     add("--batch", type=int, default=16, help="images a batch")

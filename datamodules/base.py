@@ -16,9 +16,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from datamodules.batch import Batch, Sample, collate
+from datamodules.batch import Batch, Sample
 from datamodules.cache import open_cache
 from datamodules.dataset import DetectionDataset
+from datamodules.handover import Handover
 from datamodules.reading import Images, Reading, reduction
 from datamodules.records import OnError, Problems, Reader, Records, Split
 from datamodules.samplers import (
@@ -204,7 +205,8 @@ class DetectionDataModule(LightningDataModule):
             self._training_images(sampler.largest_sizes),
         )
         workers = self._workers(len(sampler), self.batch_size)
-        return self._loader(dataset, workers, sampler=sampler, batch_size=self.batch_size)
+        pixels = self.batch_size * max(height * width for height, width in sampler.largest_sizes)
+        return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed validation images, each once over all ranks."""
@@ -236,22 +238,25 @@ class DetectionDataModule(LightningDataModule):
         rank, world_size = self._rank_and_world_size()
         sampler, size = EvalSampler(len(records), rank, world_size), self.val_batch_size
         workers = self._workers(len(sampler), size)
+        pixels = size * self.image_size[0] * self.image_size[1]
         if not self.sampling.rectangular:
-            return self._loader(dataset, workers, sampler=sampler, batch_size=size)
+            return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=size)
         batches = RectangularEvalSampler(records, self.image_size, size, rank, world_size)
-        return self._loader(dataset, workers, batch_sampler=batches)
+        return self._loader(dataset, workers, pixels, batch_sampler=batches)
 
     def _workers(self, images: int, batch_size: int) -> int:
         if self.num_workers is not None:
             return self.num_workers
         return default_workers(images, batch_size, self._local_ranks())
 
-    def _loader(self, dataset: DetectionDataset, num_workers: int, **batches: Any) -> DataLoader[Sample]:
+    def _loader(
+        self, dataset: DetectionDataset, num_workers: int, pixels: int, **batches: Any
+    ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             **batches,
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=Handover(num_workers, 3 * pixels),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_worker,

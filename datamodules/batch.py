@@ -159,14 +159,15 @@ class Batch:
         )
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], out: NDArray[np.uint8] | None = None) -> Batch:
     """Stack images of one size and concatenate all their objects.
 
     Args:
         samples: at least one sample; all images of one height and width.
+        out: (B, H, W, 3) memory for the images, new if not given.
 
     Returns:
-        A batch on the CPU, images uint8.
+        A batch on the CPU, images uint8 and, in memory, (B, H, W, 3).
     """
     boxes, ignore_boxes = [s.boxes for s in samples], [s.ignore_boxes for s in samples]
     colours = [s.colour for s in samples if s.colour is not None]
@@ -174,7 +175,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     annotations = [s.annotations for s in samples if s.annotations is not None]
     assert len(annotations) in (0, len(samples)), "either every sample of a batch is for evaluation or none"
     return Batch(
-        images=torch.from_numpy(np.stack([s.image.transpose(2, 0, 1) for s in samples])),
+        images=torch.from_numpy(np.stack([s.image for s in samples], out=out)).permute(0, 3, 1, 2),
         boxes=torch.from_numpy(np.concatenate(boxes)),
         labels=torch.from_numpy(np.concatenate([s.labels for s in samples])),
         image_index=_owner(boxes),

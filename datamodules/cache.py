@@ -20,6 +20,7 @@ from typing import IO
 
 import cv2
 import numpy as np
+import simplejpeg
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 
@@ -29,7 +30,7 @@ from datamodules.reading import Images, Reading
 from datamodules.records import DataError, OnError
 from datamodules.unpack import require_space
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what a file holds."""
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -122,7 +123,13 @@ def _offsets(shapes: Sequence[tuple[int, int, int]]) -> NDArray[np.int64]:
 def _key(images: Images, count: int) -> tuple[str, str]:
     """What a cache is of: a hash of the settings and the names of the files, and one of their state."""
     records = images.records[:count]
-    settings = [VERSION, cv2.__version__, images.reduced_decode, list(images.reductions[:count])]
+    settings = [
+        VERSION,
+        cv2.__version__,
+        simplejpeg.__version__,
+        images.reduced_decode,
+        list(images.reductions[:count]),
+    ]
     names = [os.path.abspath(record.path) for record in records]
     state = []
     for name, record in zip(names, records, strict=True):

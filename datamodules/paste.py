@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.batch import Sample
-from datamodules.transforms import Placement, area, resample, scaled
+from datamodules.transforms import Placement, area, move, scaled
 
 SMALL = 32
 """Objects with both sides up to this, in pixels of the canvas, are copied: COCO's small ones."""
@@ -167,8 +167,10 @@ def _cut(source: Source, index: int, rng: np.random.Generator) -> Patch | None:
         return None
     w, h = scaled(x2 - x1, scale), scaled(y2 - y1, scale)
     placement = Placement((x1, y1, x2, y2), (0, 0, w, h))
-    moved = placement.move(box[None])[0][0]
-    return Patch(resample(sample.image[y1:y2, x1:x2], h, w), _opacity(moved, h, w), moved)
+    pixels = np.empty((h, w, 3), dtype=np.uint8)
+    placement.paste(sample.image, pixels)
+    moved = move([box[None]], [placement])[0][0]
+    return Patch(pixels, _opacity(moved, h, w), moved)
 
 
 def _opacity(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

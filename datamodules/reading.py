@@ -13,17 +13,13 @@ from typing import Literal, Protocol
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from datamodules.records import DataError, Record
 
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-"""Flags of cv2 by reduction. libjpeg knows all eighths, but takes longer for 3, 5, 6 and 7 than for 8."""
+REDUCTIONS = (1, 2, 4, 8)
+"""Choices of k. libjpeg knows all eighths, but takes longer for 3, 5, 6 and 7 than for 8."""
 
 JPEG = b"\xff\xd8\xff"
 """First bytes of a JPEG file."""
@@ -110,7 +106,7 @@ def reduction(scale: float) -> int:
     Args:
         scale: largest scale at which the image is shown, in pixels per pixel of the original.
     """
-    return max(k for k in REDUCED if k == 1 or k * scale <= 1 + 1e-6)
+    return max(k for k in REDUCTIONS if k == 1 or k * scale <= 1 + 1e-6)
 
 
 def reduced_size(size: tuple[int, int], k: int) -> tuple[int, int]:
@@ -133,30 +129,48 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
         DataError: if the file cannot be read or has another size than its record.
     """
     try:
-        data = np.fromfile(record.path, dtype=np.uint8)
-    except OSError:
-        data = np.empty(0, dtype=np.uint8)
-    # cv2 reduces other formats after decoding, by another rule for odd sides.
-    by_decoder = reduced_decode and data[:3].tobytes() == JPEG
-    decoded = k if by_decoder else 1
-    image = cv2.imdecode(data, REDUCED[decoded] | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
-    if image is None:
+        data = Path(record.path).read_bytes()
+        size, image = _decode(data, k, reduced_decode)
+    except (OSError, cv2.error):
         problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
-        raise DataError(f"{record.path} {problem}: restore the file or remove it from the annotations")
-    if image.shape[:2] != reduced_size(record.info.size, decoded):
+        message = f"{record.path} {problem}: restore the file or remove it from the annotations"
+        raise DataError(message) from None
+    if size != record.info.size:
         raise DataError(
-            f"{record.path} is {image.shape[1] * decoded}x{image.shape[0] * decoded} pixels, but its "
+            f"{record.path} is {size[1]}x{size[0]} pixels, but its "
             f"annotations say {record.info.size[1]}x{record.info.size[0]}: correct the width and height there"
         )
-    if decoded < k:
-        image = _average_blocks(image, k)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+    return image if image.shape[:2] == reduced_size(size, k) else _average_blocks(image, k)
 
 
-def _average_blocks(image: cv2.typing.MatLike, k: int) -> cv2.typing.MatLike:
+def _decode(data: bytes, k: int, reduced_decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The size (height, width) of an image, and its pixels, of a JPEG perhaps reduced already.
+
+    Raises:
+        cv2.error: if it is none.
+    """
+    if data.startswith(JPEG):
+        try:
+            size = simplejpeg.decode_jpeg_header(data)[:2]
+            height, width = reduced_size(size, k) if reduced_decode and k > 1 else (0, 0)  # 0: full size
+            # Averaged over blocks, colours repeated for their pixels are as good as interpolated ones.
+            image = simplejpeg.decode_jpeg(
+                data, min_height=height, min_width=width, fastupsample=k > 1, strict=False
+            )
+            return size, image
+        except ValueError:
+            pass  # a rare kind that OpenCV may know
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise cv2.error("not an image")
+    return image.shape[:2], image  # type: ignore[return-value]
+
+
+def _average_blocks(image: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     h, w = reduced_size((height, width), k)
     if (h * k, w * k) != (height, width):
         border = cv2.BORDER_REPLICATE
-        image = cv2.copyMakeBorder(image, 0, h * k - height, 0, w * k - width, border)
-    return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
+        image = cv2.copyMakeBorder(image, 0, h * k - height, 0, w * k - width, border)  # type: ignore[assignment]
+    return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

@@ -117,22 +117,28 @@ class Placement:
         """Write the source window of an `(h, w, 3)` image into the target window of the canvas."""
         x1, y1, x2, y2 = self.source
         u1, v1, u2, v2 = self.target
-        canvas[v1:v2, u1:u2] = resample(image[y1:y2, x1:x2], v2 - v1, u2 - u1)
+        resample(image[y1:y2, x1:x2], canvas[v1:v2, u1:u2])
 
-    def move(self, boxes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
-        """Map boxes onto the canvas and clip them to the target window.
 
-        Args:
-            boxes: (n, 4) xyxy pixels of the image, of positive size.
+def move(
+    boxes: Sequence[NDArray[np.float32]], placements: Sequence[Placement]
+) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
+    """Map boxes onto the canvas and clip them to the target windows.
 
-        Returns:
-            (n, 4) xyxy pixels of the canvas, and (n,) share of each box's area that is still visible,
-            0 for less than a sliver.
-        """
-        scale = np.array(self.scale * 2, dtype=np.float64)
-        moved = (boxes - np.array(self.source[:2] * 2)) * scale + np.array(self.target[:2] * 2)
-        clipped = np.clip(moved, self.target[:2] * 2, self.target[2:] * 2)
-        return clipped.astype(np.float32), visible_share(clipped, moved)
+    Args:
+        boxes: (n_i, 4) xyxy pixels of each image, of positive size.
+        placements: where each image goes.
+
+    Returns:
+        (n, 4) xyxy pixels of the canvas, all images' one after the other, and (n,) share of each box's area
+        that is still visible, 0 for less than a sliver.
+    """
+    maps = [(p.source[:2] * 2, p.scale * 2, p.target[:2] * 2, p.target[2:] * 2) for p in placements]
+    of_box = np.repeat(np.array(maps, dtype=np.float64), [len(part) for part in boxes], axis=0)
+    origin, scale, low, high = of_box.transpose(1, 0, 2)
+    moved = (np.concatenate(boxes) - origin) * scale + low
+    clipped = np.minimum(np.maximum(moved, low), high)
+    return clipped.astype(np.float32), visible_share(clipped, moved)
 
 
 def visible_share(clipped: NDArray[np.floating], whole: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -151,27 +157,29 @@ def area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def resample(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def resample(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Resize an image without aliasing: halved as often as it can be, then linear interpolation.
 
     OpenCV's area interpolation would do for any ratio, but takes three times as long for other whole ratios
     and ten times as long for the rest. The linear step shrinks less than twofold, and so misses no pixel.
+
+    Args:
+        image: (h, w, 3).
+        out: (H, W, 3), perhaps a part of a canvas, to be written to.
     """
+    height, width = out.shape[:2]
     while (block := (_halves(image.shape[0], height), _halves(image.shape[1], width))) != (1, 1):
-        image = _resize(image, image.shape[0] // block[0], image.shape[1] // block[1], cv2.INTER_AREA)
-    if image.shape[:2] != (height, width):
-        image = _resize(image, height, width, cv2.INTER_LINEAR)
-    return image
+        half = (image.shape[1] // block[1], image.shape[0] // block[0])
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if image.shape == out.shape:
+        out[:] = image
+    else:
+        cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 def _halves(length: int, target: int) -> int:
     """2 if a side can be halved without falling below its target, else 1."""
     return 2 if length >= 2 * target else 1
-
-
-def _resize(image: NDArray[np.uint8], height: int, width: int, interpolation: int) -> NDArray[np.uint8]:
-    resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=interpolation)  # type: ignore[assignment]
-    return resized
 
 
 def place(
@@ -324,20 +332,16 @@ def compose(
         min_visibility: share of an object's area, in [0, 1].
     """
     canvas = np.full((*size, 3), FILL, dtype=np.uint8)
-    boxes, labels, ignore_boxes = [], [], []
     for sample, placement in zip(samples, placements, strict=True):
         placement.paste(sample.image, canvas)
-        count = len(sample.boxes)
-        moved, visible = placement.move(np.concatenate([sample.boxes, sample.ignore_boxes]))
-        keep, cut = _keep_or_ignore(visible[:count], min_visibility)
-        boxes.append(moved[:count][keep])
-        labels.append(sample.labels[keep])
-        ignore_boxes += [moved[count:][visible[count:] > 0], moved[:count][cut]]
+    boxes, visible = move([sample.boxes for sample in samples], placements)
+    keep, cut = _keep_or_ignore(visible, min_visibility)
+    ignore_boxes, ignored = move([sample.ignore_boxes for sample in samples], placements)
     return Sample(
         image=canvas,
-        boxes=np.concatenate(boxes),
-        labels=np.concatenate(labels),
-        ignore_boxes=np.concatenate(ignore_boxes),
+        boxes=boxes[keep],
+        labels=np.concatenate([sample.labels for sample in samples])[keep],
+        ignore_boxes=np.concatenate([ignore_boxes[ignored > 0], boxes[cut]]),
         info=samples[0].info,
     )
 
@@ -428,7 +432,7 @@ class Finish:
 
 def to_float(batch: Batch) -> Batch:
     """Convert images to float32 in [0, 1] and apply the colour changes that the samples drew."""
-    images = batch.images.float().div_(255)
+    images = batch.images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if batch.colour is not None:
         images = change_colour(images, batch.colour)
     return replace(batch, images=images, colour=None)

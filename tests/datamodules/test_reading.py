@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from jsonargparse import ArgumentParser
 
 from datamodules.batch import Annotations, ImageInfo
@@ -20,9 +21,9 @@ def record(path, size, boxes=()):
     return Record(str(path), ImageInfo(1, path.name, size), annotations)
 
 
-def write(path, image):
+def write(path, image, sampling=0x111111):
     """Quality 100 and full colour, so that what is seen is the decoder's, not the encoder's."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
+    options = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     cv2.imwrite(str(path), image, options if path.suffix == ".jpg" else [])
     return path
 
@@ -132,6 +133,32 @@ def test_a_rectangle_is_where_its_box_says(tmp_path, suffix, reduced_decode, k, 
     assert image.shape == (height, width, 3)
     expected = rectangle((height, width), [side // k for side in box])
     assert np.abs(image.astype(int) - expected).max() <= 8
+
+
+@pytest.mark.parametrize("reduced_decode", [True, False])
+@pytest.mark.parametrize("k", [2, 4, 8])
+def test_colours_of_half_resolution_do_not_bleed(tmp_path, reduced_decode, k):
+    # The box covers whole blocks of 16 x 16 pixels, which share their colours.
+    image = rectangle((240, 320), (64, 48, 256, 192))
+    image[..., 0] = 255 - image[..., 0]
+    path = write(tmp_path / "a.jpg", image, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+    found = read_image(record(path, (240, 320)), k, reduced_decode)
+    expected = image[::k, ::k, ::-1]
+    assert np.abs(found.astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_kind_of_jpeg_that_simplejpeg_refuses(tmp_path, monkeypatch, k):
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (79, 61))
+    one = record(write(tmp_path / "a.jpg", smooth), (61, 79))
+    usual = read_image(one, k)
+
+    def refuse(*_, **__):
+        raise ValueError
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
+    assert np.abs(read_image(one, k).astype(int) - usual).max() <= 2
 
 
 @pytest.mark.parametrize("k", [2, 4, 8])

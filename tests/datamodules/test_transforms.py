@@ -19,6 +19,7 @@ from datamodules.transforms import (
     compose,
     jitter,
     letterbox,
+    move,
     place,
     resample,
     to_float,
@@ -99,12 +100,18 @@ def test_letterbox_keeps_annotations_of_original():
     assert letterbox(original, (20, 30)).annotations is marker
 
 
+def resampled(image, height, width):
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    resample(image, out)
+    return out
+
+
 def test_shrinking_averages_so_that_small_objects_survive():
     # A white dot of 2 x 2 pixels on every 8 x 8 block: averaged, each block is 255 * 4/64 = 16 grey.
     # Plain linear interpolation would see a dot wholly or not at all.
     image = np.zeros((64, 64, 3), dtype=np.uint8)
     image[0::8, 0::8] = image[1::8, 0::8] = image[0::8, 1::8] = image[1::8, 1::8] = 255
-    assert (resample(image, 8, 8) == 16).all()
+    assert (resampled(image, 8, 8) == 16).all()
 
 
 @pytest.mark.parametrize("ratio", [1.4, 1.9, 2.3, 3.6])
@@ -114,7 +121,7 @@ def test_resampling_is_close_to_area_averages(ratio):
     image = cv2.GaussianBlur(image, (3, 3), 0)
     height, width = round(120 / ratio), round(160 / ratio)
     exact = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(float)
-    ours = resample(image, height, width).astype(float) - exact
+    ours = resampled(image, height, width).astype(float) - exact
     linear = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(float) - exact
     assert ours.std() < 12
     assert ours.std() <= linear.std()
@@ -127,7 +134,8 @@ def test_placement_moves_and_clips_by_hand():
     # Image columns 10..30 land on canvas columns 100..140, rows 0..10 on 50..60: scale (2, 1).
     placement = Placement(source=(10, 0, 30, 10), target=(100, 50, 140, 60))
     assert placement.scale == (2, 1)
-    moved, visible = placement.move(np.array([[5, 2, 15, 4], [12, 1, 14, 9], [0, 0, 5, 5]], dtype=np.float32))
+    boxes = np.array([[5, 2, 15, 4], [12, 1, 14, 9], [0, 0, 5, 5]], dtype=np.float32)
+    moved, visible = move([boxes], [placement])
     # The first box spans 90..110, half of it visible; the second is whole; the third is outside.
     np.testing.assert_allclose(moved[:2], [[100, 52, 110, 54], [104, 51, 108, 59]])
     np.testing.assert_allclose(visible, [0.5, 1, 0])

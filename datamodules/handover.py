@@ -1,0 +1,129 @@
+"""Batches on their way from worker processes to the training process, through memory used again and again.
+
+The usual way is new shared memory for each tensor of each batch: the system provides and takes back hundreds
+of pages an image, in both processes, and hands over a file descriptor a tensor. Where page faults are dear,
+as on virtual machines, that takes longer than all resampling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import multiprocessing
+import weakref
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from datamodules.batch import Batch, Sample, collate
+
+Place = tuple[int, int, tuple[int, ...]]
+"""Where a batch of images lies: number of the `Slots`, slot, shape (B, H, W, 3)."""
+
+EACH = 5
+"""Slots of a worker: DataLoader has two batches ahead, one arrives, Lightning holds two."""
+
+_numbers = itertools.count()
+_in_use: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
+"""This process's slots by number; forked workers know theirs by the same."""
+
+
+class Slots:
+    """Shared memory for the images of a few batches of each worker.
+
+    Only a slot's worker marks it as taken, and only the training process marks it as free, once nothing of
+    its batch is left there; so neither needs a lock, and a batch may be kept for as long as one likes.
+
+    Args:
+        workers: worker processes, to be forked.
+        size: bytes of the largest batch.
+    """
+
+    def __init__(self, workers: int, size: int) -> None:
+        self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        # Not of /dev/shm, which is small in many containers; no page of it exists before its first use.
+        self.memory = mmap.mmap(-1, workers * EACH * self.size)
+        self.taken = np.frombuffer(mmap.mmap(-1, workers * EACH), np.bool_)
+        self.number = next(_numbers)
+        _in_use[self.number] = self
+
+    def take(self, worker: int, size: int) -> int | None:
+        """A free slot of a worker, now taken; None if there is none, or none of that many bytes."""
+        own = range(worker * EACH, (worker + 1) * EACH)
+        slot = next((slot for slot in own if not self.taken[slot]), None)
+        if slot is None or size > self.size:
+            return None
+        self.taken[slot] = True
+        return slot
+
+    def images(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """The memory of a slot as images of a shape."""
+        start, count = slot * self.size, int(np.prod(shape))
+        return np.frombuffer(self.memory, np.uint8, count, start).reshape(shape)
+
+    def received(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """The images that a worker has written; when the last reference to them goes, the slot is free."""
+        images = self.images(slot, shape)
+        weakref.finalize(images, self.taken.__setitem__, slot, False).atexit = False
+        return images
+
+
+class Handover:
+    """Collates samples; what a worker returns arrives in the training process as a `Batch`.
+
+    Args:
+        workers: worker processes of the loader.
+        size: bytes of its largest batch of images. A larger one, or one for which no slot is free, goes the
+            usual way, as all do where workers are not forked.
+    """
+
+    def __init__(self, workers: int, size: int) -> None:
+        forked = multiprocessing.get_context().get_start_method() == "fork"
+        self.slots = Slots(workers, size) if workers and forked else None
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch | Parcel:
+        """Collate samples, see `collate`; in a worker, into a slot."""
+        worker = get_worker_info()
+        if worker is None or self.slots is None:
+            return collate(samples)
+        shape = (len(samples), *samples[0].image.shape)
+        slot = self.slots.take(worker.id, int(np.prod(shape)))
+        if slot is None:
+            return Parcel(collate(samples))
+        return Parcel(collate(samples, self.slots.images(slot, shape)), (self.slots.number, slot, shape))
+
+
+class Parcel:
+    """A batch to be pickled; it is unpickled as a `Batch`.
+
+    Args:
+        batch: the batch.
+        place: where its images lie; None if they are to go the usual way.
+    """
+
+    def __init__(self, batch: Batch, place: Place | None = None) -> None:
+        self.batch, self.place = batch, place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        content = {field.name: getattr(self.batch, field.name) for field in fields(Batch)}
+        images = content.pop("images")
+        # The other tensors are small: as arrays they go through the pipe, not through memory of their own.
+        content = {
+            name: value.numpy() if isinstance(value, Tensor) else value for name, value in content.items()
+        }
+        return _unpack, (self.place or images, content)
+
+
+def _unpack(images: Place | Tensor, content: dict[str, Any]) -> Batch:
+    if not isinstance(images, Tensor):
+        number, slot, shape = images
+        images = torch.from_numpy(_in_use[number].received(slot, shape)).permute(0, 3, 1, 2)
+    for name, value in content.items():
+        content[name] = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    return Batch(images, **content)
