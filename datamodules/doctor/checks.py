@@ -44,6 +44,8 @@ def check_images(
             yield Finding("unreadable", split, record.path, f"{record.path}: {image.error}")
         elif odd:
             yield Finding("mode", split, record.path, f"{record.path}: {odd}")
+        if image.damage:
+            yield Finding("damaged", split, record.path, f"{record.path}: {image.damage}")
 
 
 def check_orphans(paths: Mapping[str, Split]) -> Iterator[Finding]:

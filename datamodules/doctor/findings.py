@@ -42,6 +42,11 @@ KINDS = {
         "split by flight, place or day; until then the scores are too high",
     ),
     "unseen": Kind("error", "classes of val that are not in train", "split again, or drop the class"),
+    "damaged": Kind(
+        "warning",
+        "JPEGs that decode with complaints: pixels may be wrong",
+        "look at them; copy or download them again",
+    ),
     "cut": Kind("warning", "boxes that reach out of their image", "none needed: they are clipped"),
     "duplicate": Kind("warning", "objects annotated twice", "remove one of the two rows"),
     "mode": Kind("warning", "images of an unusual pixel format", "convert all to one format"),

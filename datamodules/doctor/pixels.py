@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -37,11 +39,13 @@ class Pixels:
         mode: Pillow's name of its pixel format; empty if not even its header can be read.
         thumbnail: (64, 64) uint8 grey, whatever the image's aspect ratio; black if it cannot be decoded.
         error: why it cannot be decoded; empty if it can.
+        damage: what libjpeg remarks on a JPEG that it decodes all the same; empty for nothing.
     """
 
     mode: str
     thumbnail: NDArray[np.uint8]
     error: str = ""
+    damage: str = ""
 
 
 def read_pixels(records: Sequence[Record]) -> list[Pixels]:
@@ -73,17 +77,32 @@ def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
 
 
 def _read(path: str) -> Pixels:
-    mode, side = "", (THUMBNAIL, THUMBNAIL)
+    mode, side, damage = "", (THUMBNAIL, THUMBNAIL), ""
     try:
         with Image.open(path) as image:
             mode = image.mode
             if image.format == "JPEG":
+                damage = _damage(path)
                 image.draft("L", side)  # decodes all of the file, but the fewest pixels that will do
             if mode[0] == "I":
                 grey = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
             else:
                 grey = image.convert("L")
-            return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)))
+            return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)), damage=damage)
     # Damaged files bring Pillow to raise nearly anything.
     except Exception as error:
         return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)
+
+
+def _damage(path: str) -> str:
+    data = Path(path).read_bytes()
+
+    def decode(strict: bool) -> str:
+        try:
+            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=strict)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    remark = decode(strict=True)
+    return "" if remark and decode(strict=False) else remark  # it may be of a kind that simplejpeg refuses

@@ -113,6 +113,12 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-900])
     plant("unreadable", "train", path, "truncated")
 
+    path = a.add("hole.jpg")  # sound head and end
+    Image.fromarray(picture(23)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:1200] + bytes(300) + data[1500:])
+    plant("damaged", "train", path, "Corrupt JPEG data")
+
     path = a.add("small.png", size=(HEIGHT + 32, WIDTH))
     Image.fromarray(picture(22)).save(path)
     plant("unusable", "train", path, f"{WIDTH}x{HEIGHT}", f"{WIDTH}x{HEIGHT + 32}")
