@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import multiprocessing
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import fields
@@ -26,8 +27,8 @@ from datamodules.batch import Batch, Sample, collate
 Place = tuple[int, int, tuple[int, ...]]
 """Where a batch of images lies: number of the `Slots`, slot, shape (B, H, W, 3)."""
 
-EACH = 5
-"""Slots of a worker: DataLoader has two batches ahead, one arrives, Lightning holds two."""
+AHEAD, HELD = 2, 3
+"""Batches that DataLoader has each worker prepare; one arrives, and Lightning holds one and knows the next."""
 
 _numbers = itertools.count()
 _in_use: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
@@ -35,10 +36,10 @@ _in_use: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
 
 
 class Slots:
-    """Shared memory for the images of a few batches of each worker.
+    """Shared memory for the images of a few batches.
 
-    Only a slot's worker marks it as taken, and only the training process marks it as free, once nothing of
-    its batch is left there; so neither needs a lock, and a batch may be kept for as long as one likes.
+    Workers take slots, one at a time. A slot is free again once nothing of its batch is left in the training
+    process, so a batch may be kept for as long as one likes.
 
     Args:
         workers: worker processes, to be forked.
@@ -47,20 +48,22 @@ class Slots:
 
     def __init__(self, workers: int, size: int) -> None:
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.count = workers * AHEAD + HELD
         # Not of /dev/shm, which is small in many containers; no page of it exists before its first use.
-        self.memory = mmap.mmap(-1, workers * EACH * self.size)
-        self.taken = np.frombuffer(mmap.mmap(-1, workers * EACH), np.bool_)
+        self.memory = mmap.mmap(-1, self.count * self.size)
+        self.taken = np.frombuffer(mmap.mmap(-1, self.count), np.bool_)
+        self.lock = multiprocessing.Lock()
         self.number = next(_numbers)
         _in_use[self.number] = self
 
-    def take(self, worker: int, size: int) -> int | None:
-        """A free slot of a worker, now taken; None if there is none, or none of that many bytes."""
-        own = range(worker * EACH, (worker + 1) * EACH)
-        slot = next((slot for slot in own if not self.taken[slot]), None)
-        if slot is None or size > self.size:
-            return None
-        self.taken[slot] = True
-        return slot
+    def take(self, size: int) -> int | None:
+        """The first free slot, now taken; None if there is none, or none of that many bytes."""
+        with self.lock:
+            slot = int(self.taken.argmin())
+            if self.taken[slot] or size > self.size:
+                return None
+            self.taken[slot] = True
+            return slot
 
     def images(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The memory of a slot as images of a shape."""
@@ -70,8 +73,12 @@ class Slots:
     def received(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The images that a worker has written; when the last reference to them goes, the slot is free."""
         images = self.images(slot, shape)
-        weakref.finalize(images, self.taken.__setitem__, slot, False).atexit = False
+        weakref.finalize(images, self._free, slot, os.getpid()).atexit = False
         return images
+
+    def _free(self, slot: int, owner: int) -> None:
+        if os.getpid() == owner:  # a process forked meanwhile has references of its own
+            self.taken[slot] = False
 
 
 class Handover:
@@ -89,11 +96,10 @@ class Handover:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch | Parcel:
         """Collate samples, see `collate`; in a worker, into a slot."""
-        worker = get_worker_info()
-        if worker is None or self.slots is None:
+        if get_worker_info() is None or self.slots is None:
             return collate(samples)
         shape = (len(samples), *samples[0].image.shape)
-        slot = self.slots.take(worker.id, int(np.prod(shape)))
+        slot = self.slots.take(int(np.prod(shape)))
         if slot is None:
             return Parcel(collate(samples))
         return Parcel(collate(samples, self.slots.images(slot, shape)), (self.slots.number, slot, shape))

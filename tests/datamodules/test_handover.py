@@ -1,5 +1,6 @@
 import gc
 import multiprocessing
+import os
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Annotations, Batch, ImageInfo, Sample, collate
-from datamodules.handover import EACH, Handover, Parcel
+from datamodules.handover import AHEAD, HELD, Handover, Parcel
 
 forked = pytest.mark.skipif(
     multiprocessing.get_context().get_start_method() != "fork", reason="workers are not forked here"
@@ -84,7 +85,9 @@ def test_kept_batches_stay_as_they_are():
     kept = list(loader(handover, 1))
     for number, batch in enumerate(kept):
         assert_equal(batch, collate(samples(number)))
-    assert [in_slots(batch, handover.slots) for batch in kept] == [True] * EACH + [False] * (40 - EACH)
+    assert [in_slots(batch, handover.slots) for batch in kept] == [True] * (AHEAD + HELD) + [False] * (
+        40 - AHEAD - HELD
+    )
     assert handover.slots.taken.all()
 
 
@@ -113,6 +116,18 @@ def test_memory_outlives_the_loader():
 
 
 @forked
+def test_a_forked_process_frees_nothing():
+    handover = Handover(1, SIZE)
+    kept = list(loader(handover, 1))  # all slots are taken
+    child = os.fork()
+    if not child:
+        del kept
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert handover.slots.taken.all()
+
+
+@forked
 def test_a_batch_too_large_for_a_slot_goes_the_usual_way():
     handover = Handover(2, SIZE - 1)
     handover.slots.size = SIZE - 1  # slots are whole pages
@@ -122,17 +137,23 @@ def test_a_batch_too_large_for_a_slot_goes_the_usual_way():
 
 
 @forked
-def test_slots_of_workers_and_loaders_are_apart():
-    one, other = Handover(2, 5000), Handover(2, 5000)
+def test_slots_and_loaders_are_apart():
     places = []
-    for slots in (one.slots, other.slots):
-        for worker in (0, 1):
-            for _ in range(EACH):
-                images = slots.images(slots.take(worker, 5000), (5000,))
-                images[:] = len(places)
-                places.append(images)
-            assert slots.take(worker, 5000) is None
+    for slots in (Handover(2, 5000).slots, Handover(1, 5000).slots):
+        while (slot := slots.take(5000)) is not None:
+            images = slots.images(slot, (5000,))
+            images[:] = len(places)
+            places.append(images)
+    assert len(places) == 2 * AHEAD + HELD + AHEAD + HELD
     assert all((images == number).all() for number, images in enumerate(places))
+
+
+@forked
+def test_two_passes_over_a_loader_at_once():
+    one = loader(Handover(2, SIZE), 2)
+    for number, pair in enumerate(zip(one, one, strict=True)):
+        for batch in pair:
+            assert_equal(batch, collate(samples(number)))
 
 
 def test_no_slots_without_forked_workers(monkeypatch):
