@@ -28,7 +28,7 @@ Place = tuple[int, int, tuple[int, ...]]
 """Where a batch of images lies: number of the `Slots`, slot, shape (B, H, W, 3)."""
 
 AHEAD, HELD = 2, 3
-"""Batches that DataLoader has each worker prepare; one arrives, and Lightning holds one and knows the next."""
+"""Batches that each worker may prepare ahead; one arrives, and Lightning holds one and knows the next."""
 
 _numbers = itertools.count()
 _in_use: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
