@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from datamodules.byte_progress import ByteProgress
 from datamodules.lock import locked
+from datamodules.progress import byte_progress
 from datamodules.records import DataError
 from datamodules.unpack import extract, require_space
 
@@ -158,11 +158,11 @@ def _continue(url: str, part: Path, version: Path) -> None:
         else:
             done, total = 0, _content_length(response.headers)
         require_space(part.parent, 2 * total - done)  # unpacked images take as much again
-        with part.open("ab" if done else "wb") as file, ByteProgress(part.stem, done, total) as progress:
+        with part.open("ab" if done else "wb") as file, byte_progress(part.stem, done, total) as progress:
             version.write_text(found)  # after the old part was emptied, before the new one begins
             for chunk in _chunks(response):
                 file.write(chunk)
-                progress.add(len(chunk))
+                progress.update(len(chunk))
     if _size(part) != total:
         raise _Broken(f"the connection broke after {_size(part)} of {total} bytes")
 

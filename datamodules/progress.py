@@ -1,31 +1,45 @@
-"""A count for what takes long."""
+"""A line on stderr for what takes long: how far it is, how fast, and how long it still takes."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-_show = rank_zero_only(print)
+
+class Progress(tqdm):  # type: ignore[misc]
+    """tqdm's line: on a terminal anew five times a second, elsewhere every 15 s, and at the end."""
+
+    monitor_interval = 0  # no thread, beside which worker processes would be forked
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        seconds = 0.2 if sys.stderr.isatty() else 15
+        super().__init__(*args, mininterval=seconds, miniters=1, dynamic_ncols=True, **options)
 
 
-def announced(items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
-    """Pass the items on, and say every second how many there were, once it has taken two.
+def announced(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
+    """Pass the items on; on rank 0, show how many there were, once it has taken two seconds.
 
     Args:
         items: `count` of them.
         count: their number.
         what: what is done with them, such as "checking images".
     """
-    shown, next_time = False, time.monotonic() + 2
-    for k, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() > next_time or (shown and k == count):
-            shown, next_time = True, time.monotonic() + 1
-            end = "\n" if k == count else ""
-            _show(f"\r{what}: {k} of {count}", end=end, file=sys.stderr, flush=True)
+    shown: Iterable[Item] = Progress(items, desc=what, total=count, delay=2, disable=rank_zero_only.rank != 0)  # type: ignore[attr-defined]
+    return shown
+
+
+def byte_progress(what: str, done: int, total: int) -> Progress:
+    """A context in which `update(count)` counts bytes.
+
+    Args:
+        what: what is going on.
+        done: bytes that were there before.
+        total: bytes in the end.
+    """
+    return Progress(desc=what, initial=done, total=total, unit="B", unit_scale=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
-from datamodules.byte_progress import ByteProgress
+from datamodules.progress import Progress, byte_progress
 from datamodules.records import DataError
 
 MAX_RATIO = 20
@@ -57,7 +57,7 @@ def extract(archive: Path, folder: Path) -> None:
             members = _members(archive, file.infolist())
             total = sum(info.file_size for info in members.values())
             require_space(folder.parent, total + BLOCK * len(members))
-            with ByteProgress(f"unpacking {archive.name}", 0, total) as progress:
+            with byte_progress(f"unpacking {archive.name}", 0, total) as progress:
                 for path, info in members.items():
                     with file.open(info) as source:
                         _write(source, unfinished / path, info.file_size, progress)
@@ -129,11 +129,11 @@ def _members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.Z
     return members
 
 
-def _write(source: IO[bytes], path: Path, size: int, progress: ByteProgress) -> None:
+def _write(source: IO[bytes], path: Path, size: int, progress: Progress) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         while chunk := source.read(CHUNK):
             file.write(chunk)
-            progress.add(len(chunk))
+            progress.update(len(chunk))
         if file.tell() != size:
             raise zipfile.BadZipFile(f"{path.name} has {file.tell()} bytes, not {size} as its header says")
