@@ -432,7 +432,7 @@ class Finish:
 
 def to_float(batch: Batch) -> Batch:
     """Convert images to float32 in [0, 1] and apply the colour changes that the samples drew."""
-    images = batch.images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    images = batch.images.float().div_(255)
     if batch.colour is not None:
         images = change_colour(images, batch.colour)
     return replace(batch, images=images, colour=None)
