@@ -20,6 +20,8 @@ from detector.module import Detector
 warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
 # Our sampler knows at which batch to go on, which Lightning, looking at the loader, cannot see.
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+# What we log once an epoch has been brought together already, and is the same on all ranks.
+warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True")
 # Lightning 2.6 advertises its services whenever a Trainer is made.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "Tip: For seamless cloud" not in record.getMessage()
