@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import complete_box_iou_loss
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from losses.classification import ClassTargets
 from losses.detection import BoxLossName, ClassificationName, named_box_loss, named_classification_loss
 
 Step = Callable[[], None]
@@ -59,21 +59,15 @@ def classification_steps(positives: int, points: int, classes: int, device: str)
     point = torch.randperm(points, device=device)[:positives].sort().values
     label = torch.randint(0, classes, (positives,), device=device)
     score = torch.rand(positives, device=device)
-    arguments: tuple[Tensor, ...] = (
-        valid,
-        point,
-        label,
-        score,
-        score.sum(),
-        torch.ones(classes, device=device),
-    )
+    weights = torch.ones(classes, device=device)
+    targets = ClassTargets(valid, point, label, score, score.sum(), weights)
 
     def step(name: ClassificationName) -> Step:
         loss = named_classification_loss(name).to(device)
 
         def run() -> None:
             logits.grad = None
-            loss(logits, *arguments).backward()
+            loss(logits, targets).backward()
 
         return run
 

@@ -10,6 +10,7 @@ says how much a class matters, not how confident it shall be. The formulas below
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,30 +19,49 @@ from torch import Tensor, nn
 from losses.reduction import mean_over_ranks, world_size
 
 
+@dataclass(frozen=True, slots=True)
+class ClassTargets:
+    """Targets of N points: `score` at [point, label] and 0 elsewhere.
+
+    Attributes:
+        valid: (N,) 1, or 0 for points that shall not count; 1 for every positive.
+        point: (P,) int64 index of each positive into the N, no point twice.
+        label: (P,) int64 class of each positive.
+        score: (P,) target score of each positive in [0, 1], without gradient.
+        normaliser: () the S of all terms: the sum of scores, averaged over ranks, at least 1.
+        weights: (C,) factor of each class; 1 for all of them is no weighting, to the last digit.
+    """
+
+    valid: Tensor
+    point: Tensor
+    label: Tensor
+    score: Tensor
+    normaliser: Tensor
+    weights: Tensor
+
+    def at(self, values: Tensor) -> Tensor:
+        """Entries of (N, C) values at the positives: (P,)."""
+        return values[self.point, self.label]
+
+    def sum_valid(self, values: Tensor) -> Tensor:
+        """Weighted sum of (N, C) values over the points that count, positives among them."""
+        return ((values * self.weights).sum(-1) * self.valid).sum()
+
+    def sum_positive(self, values: Tensor) -> Tensor:
+        """Weighted sum of (P,) values of the positives."""
+        return (self.weights[self.label] * values).sum()
+
+
 class ClassificationLoss(nn.Module, ABC):
     """A loss of class logits. Every rank calls it once a training step, positives or not."""
 
     @abstractmethod
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
-        """Compare logits with targets that are `score` at [point, label] and 0 elsewhere.
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
+        """Compare logits with their targets.
 
         Args:
             logits: (N, C) float.
-            valid: (N,) 1, or 0 for points that shall not count; 1 for every positive.
-            point: (P,) int64 index of each positive into the N, no point twice.
-            label: (P,) int64 class of each positive.
-            score: (P,) target score of each positive in [0, 1], without gradient.
-            normaliser: () the S of all terms: the sum of scores, averaged over ranks, at least 1.
-            weights: (C,) factor of each class; 1 for all of them is no weighting, to the last digit.
+            targets: what they shall become.
 
         Returns:
             The loss, (), before its gain.
@@ -54,19 +74,10 @@ class BCELoss(ClassificationLoss):
     Range: >= 0. Its minimum is at p = t, so confidence learns the target score.
     """
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = ((F.softplus(logits) * weights).sum(-1) * valid).sum()
-        return (negative - (weights[label] * score * logits[point, label]).sum()) / normaliser
+        negative = targets.sum_valid(F.softplus(logits))
+        return (negative - targets.sum_positive(targets.score * targets.at(logits))) / targets.normaliser
 
 
 class CrossEntropyLoss(ClassificationLoss):
@@ -78,20 +89,11 @@ class CrossEntropyLoss(ClassificationLoss):
     A class weight multiplies the positives of its class; the background's weight is 1.
     """
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        at = weights[label]
-        background = (F.softplus(logits.logsumexp(-1)) * valid.index_put((point,), at)).sum()
-        return (background - (at * score * logits[point, label]).sum()) / normaliser
+        weights = targets.valid.index_put((targets.point,), targets.weights[targets.label])
+        background = (F.softplus(logits.logsumexp(-1)) * weights).sum()
+        return (background - targets.sum_positive(targets.score * targets.at(logits))) / targets.normaliser
 
 
 class FocalLoss(ClassificationLoss):
@@ -111,23 +113,14 @@ class FocalLoss(ClassificationLoss):
         super().__init__()
         self.alpha, self.gamma = alpha, gamma
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = ((_focal_negative(logits, self.gamma) * weights).sum(-1) * valid).sum()
-        at = logits[point, label]
+        negative = targets.sum_valid(_focal_negative(logits, self.gamma))
+        at = targets.at(logits)
         positive = self.alpha * _focal_negative(-at, self.gamma)
         correction = positive - (1 - self.alpha) * _focal_negative(at, self.gamma)
-        count = mean_over_ranks(logits.new_full((), len(point))).clamp(min=1)
-        return ((1 - self.alpha) * negative + (weights[label] * correction).sum()) / count
+        count = mean_over_ranks(logits.new_full((), len(at))).clamp(min=1)
+        return ((1 - self.alpha) * negative + targets.sum_positive(correction)) / count
 
 
 class QualityFocalLoss(ClassificationLoss):
@@ -144,22 +137,13 @@ class QualityFocalLoss(ClassificationLoss):
         super().__init__()
         self.beta = beta
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = ((_focal_negative(logits, self.beta) * weights).sum(-1) * valid).sum()
-        at = logits[point, label]
+        negative = targets.sum_valid(_focal_negative(logits, self.beta))
+        at, score = targets.at(logits), targets.score
         positive = (score - at.sigmoid()).abs() ** self.beta * (F.softplus(at) - score * at)
         correction = positive - _focal_negative(at, self.beta)
-        return (negative + (weights[label] * correction).sum()) / normaliser
+        return (negative + targets.sum_positive(correction)) / targets.normaliser
 
 
 class VarifocalLoss(ClassificationLoss):
@@ -178,22 +162,13 @@ class VarifocalLoss(ClassificationLoss):
         super().__init__()
         self.alpha, self.gamma = alpha, gamma
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
-        negative = ((_focal_negative(logits, self.gamma) * weights).sum(-1) * valid).sum()
-        at = logits[point, label]
+        negative = targets.sum_valid(_focal_negative(logits, self.gamma))
+        at, score = targets.at(logits), targets.score
         positive = score * (F.softplus(at) - score * at)
         correction = positive - self.alpha * _focal_negative(at, self.gamma)
-        return (self.alpha * negative + (weights[label] * correction).sum()) / normaliser
+        return (self.alpha * negative + targets.sum_positive(correction)) / targets.normaliser
 
 
 class DiceLoss(ClassificationLoss):
@@ -204,21 +179,11 @@ class DiceLoss(ClassificationLoss):
     Milletari et al. 2016, V-Net.
     """
 
-    def forward(
-        self,
-        logits: Tensor,
-        valid: Tensor,
-        point: Tensor,
-        label: Tensor,
-        score: Tensor,
-        normaliser: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Compare the sums; see `ClassificationLoss.forward`."""
         probabilities = logits.sigmoid()
-        at = weights[label]
-        common = (at * probabilities[point, label] * score).sum()
-        sizes = ((probabilities.square() * weights).sum(-1) * valid).sum() + (at * score.square()).sum()
+        common = targets.sum_positive(targets.at(probabilities) * targets.score)
+        sizes = targets.sum_valid(probabilities.square()) + targets.sum_positive(targets.score.square())
         common, sizes = mean_over_ranks(torch.stack((common, sizes))).unbind()
         one = 1 / world_size()  # the sums are means over ranks
         return 1 - (2 * common + one) / (sizes + one)

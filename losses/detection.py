@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from losses.classification import (
     BCELoss,
     ClassificationLoss,
+    ClassTargets,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
@@ -194,7 +195,8 @@ class DetectionLoss(nn.Module):
             logits = predictions.logits.flatten(0, 1).float()
             valid = logits.new_ones(len(logits)).index_fill(0, ignored, 0).index_fill(0, point, 1)
             weights = self.class_weights.float().expand(logits.shape[-1])
-            cls = self.classification(logits, valid, point, label, score, normaliser, weights)
+            targets = ClassTargets(valid, point, label, score, normaliser, weights)
+            cls = self.classification(logits, targets)
 
             terms = {
                 "loss_box": self.gain_box * box,

@@ -1,5 +1,7 @@
 """Sparse classification losses against dense references."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torchvision.ops import sigmoid_focal_loss
 from losses.classification import (
     BCELoss,
     ClassificationLoss,
+    ClassTargets,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
@@ -28,9 +31,9 @@ def inputs(positives: bool = True, weights=WEIGHTS):
     logits = (3 * torch.randn(N, C, generator=generator, dtype=torch.float64) - 2).requires_grad_()
     valid = torch.ones(N, dtype=torch.float64).index_fill(0, IGNORED, 0)
     if positives:
-        return logits, valid, POINT, LABEL, SCORE, SCORE.sum().clamp(min=1), weights
+        return logits, ClassTargets(valid, POINT, LABEL, SCORE, SCORE.sum().clamp(min=1), weights)
     none = torch.zeros(0, dtype=torch.int64)
-    return logits, valid, none, none, SCORE[:0], torch.ones((), dtype=torch.float64), weights
+    return logits, ClassTargets(valid, none, none, SCORE[:0], torch.ones((), dtype=torch.float64), weights)
 
 
 def dense(weights):
@@ -96,8 +99,8 @@ def dice(logits, weights):
     ids=lambda case: getattr(case, "__name__", ""),
 )
 def test_equals_the_dense_form(loss, reference, weights):
-    logits, *rest = inputs(weights=weights)
-    ours, theirs = loss(logits, *rest), reference(logits, weights)
+    logits, targets = inputs(weights=weights)
+    ours, theirs = loss(logits, targets), reference(logits, weights)
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(value, logits)[0] for value in (ours, theirs)]
     torch.testing.assert_close(*gradients)
@@ -105,8 +108,8 @@ def test_equals_the_dense_form(loss, reference, weights):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_ignored_points_have_no_gradient_and_all_others_do(cls):
-    logits, *rest = inputs()
-    cls()(logits, *rest).backward()
+    logits, targets = inputs()
+    cls()(logits, targets).backward()
     assert (logits.grad[IGNORED] == 0).all()
     others = torch.ones(N, dtype=torch.bool).index_fill(0, IGNORED, False)
     assert (logits.grad[others] != 0).all()
@@ -114,8 +117,8 @@ def test_ignored_points_have_no_gradient_and_all_others_do(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_without_positives_it_is_positive_and_pushes_down(cls):
-    logits, *rest = inputs(positives=False)
-    loss = cls()(logits, *rest)
+    logits, targets = inputs(positives=False)
+    loss = cls()(logits, targets)
     assert loss > 0
     loss.backward()
     assert (logits.grad >= 0).all()
@@ -128,28 +131,26 @@ def test_without_positives_it_is_positive_and_pushes_down(cls):
     ids=lambda loss: f"{type(loss).__name__}{getattr(loss, 'gamma', '')}",
 )
 def test_extreme_logits_stay_finite(loss):
-    logits, *rest = inputs()
+    logits, targets = inputs()
     extreme = (logits.detach().float() * 1000).requires_grad_()
-    valid, point, label, score, normaliser, weights = rest
-    value = loss(extreme, valid.float(), point, label, score.float(), normaliser.float(), weights.float())
+    values = {field.name: getattr(targets, field.name) for field in fields(targets)}
+    single = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
+    value = loss(extreme, ClassTargets(**single))
     value.backward()
     assert value.isfinite()
     assert extreme.grad.isfinite().all()
 
 
 def test_one_class_softmax_is_the_binary_loss():
-    logits, valid, point, label, score, normaliser, _ = inputs()
-    one = (logits[:, :1], valid, point, torch.zeros_like(label), score, normaliser, ONES[:1])
+    logits, targets = inputs()
+    one = (logits[:, :1], replace(targets, label=torch.zeros_like(LABEL), weights=ONES[:1]))
     torch.testing.assert_close(CrossEntropyLoss()(*one), BCELoss()(*one))
 
 
 def test_focal_without_focus_is_half_the_binary_loss_of_hard_targets():
-    logits, valid, point, label, score, _, weights = inputs()
-    count = torch.tensor(float(len(point)), dtype=torch.float64)
-    expected = BCELoss()(logits, valid, point, label, torch.ones_like(score), count, weights) / 2
-    torch.testing.assert_close(
-        FocalLoss(alpha=0.5, gamma=0)(logits, valid, point, label, score, count, weights), expected
-    )
+    logits, targets = inputs()
+    hard = replace(targets, score=torch.ones_like(SCORE), normaliser=torch.tensor(float(len(POINT))).double())
+    torch.testing.assert_close(FocalLoss(alpha=0.5, gamma=0)(logits, targets), BCELoss()(logits, hard) / 2)
 
 
 @pytest.mark.parametrize("cls", [BCELoss, CrossEntropyLoss, QualityFocalLoss])
@@ -161,6 +162,6 @@ def test_class_weights_leave_the_minimum_where_it_is(cls):
     logits[0, 2] = at
     logits.requires_grad_()
     zero = torch.zeros(1, dtype=torch.int64)
-    loss = cls()(logits, ONES[:1], zero, zero + 2, target, ONES[0], WEIGHTS)
+    loss = cls()(logits, ClassTargets(ONES[:1], zero, zero + 2, target, ONES[0], WEIGHTS))
     (gradient,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient))
