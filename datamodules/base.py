@@ -242,6 +242,7 @@ class DetectionDataModule(LightningDataModule):
         if not self.sampling.rectangular:
             return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=size)
         batches = RectangularEvalSampler(records, self.image_size, size, rank, world_size)
+        pixels = max((len(keys) * keys[0].size[0] * keys[0].size[1] for keys in batches), default=0)
         return self._loader(dataset, workers, pixels, batch_sampler=batches)
 
     def _workers(self, images: int, batch_size: int) -> int:

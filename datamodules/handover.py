@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -39,7 +40,8 @@ class Slots:
     """Shared memory for the images of a few batches.
 
     Workers take slots, one at a time. A slot is free again once nothing of its batch is left in the training
-    process, so a batch may be kept for as long as one likes.
+    process, so a batch may be kept for as long as one likes. The slot of a batch that nobody fetched, as its
+    worker was shut down within an epoch, stays taken for the life of the loader.
 
     Args:
         workers: worker processes, to be forked.
@@ -58,12 +60,16 @@ class Slots:
 
     def take(self, size: int) -> int | None:
         """The first free slot, now taken; None if there is none, or none of that many bytes."""
-        with self.lock:
+        if not self.lock.acquire(timeout=1):  # a worker was killed while it had it
+            return None
+        try:
             slot = int(self.taken.argmin())
             if self.taken[slot] or size > self.size:
                 return None
             self.taken[slot] = True
             return slot
+        finally:
+            self.lock.release()
 
     def images(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The memory of a slot as images of a shape."""
@@ -91,8 +97,15 @@ class Handover:
     """
 
     def __init__(self, workers: int, size: int) -> None:
-        forked = multiprocessing.get_context().get_start_method() == "fork"
-        self.slots = Slots(workers, size) if workers and forked else None
+        self.slots: Slots | None = None
+        if workers and multiprocessing.get_context().get_start_method() == "fork":
+            try:
+                self.slots = Slots(workers, size)
+            except OSError as error:
+                rank_zero_warn(f"no memory to hand over batches quickly ({error})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Handover, (0, 0)  # only forked processes share its memory
 
     def __call__(self, samples: Sequence[Sample]) -> Batch | Parcel:
         """Collate samples, see `collate`; in a worker, into a slot."""
@@ -102,7 +115,12 @@ class Handover:
         slot = self.slots.take(int(np.prod(shape)))
         if slot is None:
             return Parcel(collate(samples))
-        return Parcel(collate(samples, self.slots.images(slot, shape)), (self.slots.number, slot, shape))
+        try:
+            batch = collate(samples, self.slots.images(slot, shape))
+        except BaseException:
+            self.slots.taken[slot] = False
+            raise
+        return Parcel(batch, (self.slots.number, slot, shape))
 
 
 class Parcel:

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class Progress(tqdm):  # type: ignore[misc]
-    """tqdm's line: on a terminal anew five times a second, elsewhere every 15 s, and at the end."""
+    """tqdm's line: on a terminal anew five times a second, elsewhere every 15 s."""
 
     monitor_interval = 0  # no thread, beside which worker processes would be forked
 
@@ -23,7 +23,7 @@ class Progress(tqdm):  # type: ignore[misc]
 
 
 def announced(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
-    """Pass the items on; on rank 0, show how many there were, once it has taken two seconds.
+    """Pass the items on; on rank 0, show how many there were, on a terminal after two seconds.
 
     Args:
         items: `count` of them.

@@ -130,7 +130,7 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     """
     try:
         data = Path(record.path).read_bytes()
-        size, image = _decode(data, k, reduced_decode)
+        size, image = _decode(data, record.info.size, k, reduced_decode)
     except (OSError, cv2.error):
         problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
         message = f"{record.path} {problem}: restore the file or remove it from the annotations"
@@ -143,8 +143,10 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     return image if image.shape[:2] == reduced_size(size, k) else _average_blocks(image, k)
 
 
-def _decode(data: bytes, k: int, reduced_decode: bool) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """The size (height, width) of an image, and its pixels, of a JPEG perhaps reduced already.
+def _decode(
+    data: bytes, expected: tuple[int, int], k: int, reduced_decode: bool
+) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The size (height, width) of an image, and if it is as expected its pixels, perhaps reduced already.
 
     Raises:
         cv2.error: if it is none.
@@ -152,19 +154,23 @@ def _decode(data: bytes, k: int, reduced_decode: bool) -> tuple[tuple[int, int],
     if data.startswith(JPEG):
         try:
             size = simplejpeg.decode_jpeg_header(data)[:2]
+            if size != expected:
+                return size, np.empty((0, 0, 3), dtype=np.uint8)
             height, width = reduced_size(size, k) if reduced_decode and k > 1 else (0, 0)  # 0: full size
             # Averaged over blocks, colours repeated for their pixels are as good as interpolated ones.
-            image = simplejpeg.decode_jpeg(
-                data, min_height=height, min_width=width, fastupsample=k > 1, strict=False
+            averaged = k > 1 and not reduced_decode
+            return size, simplejpeg.decode_jpeg(
+                data, min_height=height, min_width=width, fastupsample=averaged
             )
-            return size, image
         except ValueError:
-            pass  # a rare kind that OpenCV may know
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            pass  # a rare kind, or damaged: OpenCV's to judge
+    flags = (
+        cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    )  # COLOR_RGB would swap the colours of some formats
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise cv2.error("not an image")
-    return image.shape[:2], image  # type: ignore[return-value]
+    return image.shape[:2], cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
 
 
 def _average_blocks(image: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:

@@ -81,8 +81,13 @@ def _read(path: str) -> Pixels:
     try:
         with Image.open(path) as image:
             mode = image.mode
-            if image.format == "JPEG":
-                damage = _damage(path)
+            if image.format in ("JPEG", "MPO"):  # MPO: several JPEGs in one, by some phones
+                try:
+                    grey = _decode_jpeg(path)
+                    return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)))
+                except ValueError as error:
+                    # If it does not decode at all, it may be of a kind that simplejpeg does not know.
+                    damage = str(error) if _decodes(path) else ""
                 image.draft("L", side)  # decodes all of the file, but the fewest pixels that will do
             if mode[0] == "I":
                 grey = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
@@ -94,15 +99,20 @@ def _read(path: str) -> Pixels:
         return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)
 
 
-def _damage(path: str) -> str:
+def _decode_jpeg(path: str, strict: bool = True) -> Image.Image:
+    """Decode all of a JPEG, but the fewest pixels that will do for a thumbnail, in grey.
+
+    Raises:
+        ValueError: if it cannot be decoded, or not without a complaint of libjpeg's.
+    """
     data = Path(path).read_bytes()
+    grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=THUMBNAIL, min_width=THUMBNAIL, strict=strict)
+    return Image.fromarray(grey[..., 0])
 
-    def decode(strict: bool) -> str:
-        try:
-            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=strict)
-        except ValueError as error:
-            return str(error)
-        return ""
 
-    remark = decode(strict=True)
-    return "" if remark and decode(strict=False) else remark  # it may be of a kind that simplejpeg refuses
+def _decodes(path: str) -> bool:
+    try:
+        _decode_jpeg(path, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.batch import Annotations, Batch, ImageInfo, Sample, collate
 from datamodules.handover import AHEAD, HELD, Handover, Parcel
+from datamodules.samplers import Sampling
 
 forked = pytest.mark.skipif(
     multiprocessing.get_context().get_start_method() != "fork", reason="workers are not forked here"
@@ -149,6 +150,35 @@ def test_slots_and_loaders_are_apart():
 
 
 @forked
+def test_two_loaders_at_once():
+    one, other = Handover(2, SIZE), Handover(1, SIZE)
+    for number, pair in enumerate(zip(loader(one, 2), loader(other, 1), strict=True)):
+        for batch, handover in zip(pair, (one, other), strict=True):
+            assert_equal(batch, collate(samples(number)))
+            assert in_slots(batch, handover.slots)
+
+
+@forked
+def test_batches_of_a_data_module_come_by_slots(coco_folder):
+    for rectangular in (False, True):
+        sampling = Sampling(rectangular=rectangular)
+        module = coco_folder.module(num_workers=1, batch_size=2, sampling=sampling)
+        module.setup("fit")
+        for batches in (module.train_dataloader(), module.val_dataloader()):
+            for batch in batches:
+                assert in_slots(batch, batches.collate_fn.slots)
+
+
+@forked
+def test_a_batch_that_fails_leaves_no_slot_taken(monkeypatch):
+    handover = Handover(1, SIZE)
+    monkeypatch.setattr("datamodules.handover.get_worker_info", lambda: True)
+    with pytest.raises(ValueError, match="shape"):
+        handover([*samples(0, count=1), *samples(1, count=1, size=(4, 4))])
+    assert not handover.slots.taken.any()
+
+
+@forked
 def test_two_passes_over_a_loader_at_once():
     one = loader(Handover(2, SIZE), 2)
     for number, pair in enumerate(zip(one, one, strict=True)):
@@ -161,7 +191,9 @@ def test_no_slots_without_forked_workers(monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_context", lambda: multiprocessing.context.SpawnContext())
     handover = Handover(2, SIZE)
     assert handover.slots is None
-    assert pickle.loads(pickle.dumps(handover)).slots is None  # as it goes to a spawned worker
+    assert pickle.loads(pickle.dumps(handover)).slots is None
+    monkeypatch.undo()
+    assert pickle.loads(pickle.dumps(Handover(2, SIZE))).slots is None  # as it goes to a spawned worker
 
 
 def test_in_the_training_process_it_is_collate():

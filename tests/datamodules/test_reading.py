@@ -147,6 +147,29 @@ def test_colours_of_half_resolution_do_not_bleed(tmp_path, reduced_decode, k):
     assert np.abs(found.astype(int) - expected).max() <= 3
 
 
+SAMPLINGS = {422: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422, 440: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+@pytest.mark.parametrize(
+    ("k", "flag"), [(1, cv2.IMREAD_COLOR), (2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4)]
+)
+def test_jpegs_have_the_pixels_of_opencv(tmp_path, monkeypatch, sampling, k, flag):
+    noise = np.random.default_rng(0).integers(0, 256, (61, 79, 3), dtype=np.uint8)
+    path = write(tmp_path / "a.jpg", noise, sampling)
+    monkeypatch.setattr(cv2, "resize", None)  # libjpeg reduces
+    found = read_image(record(path, (61, 79)), k)
+    assert (found[..., ::-1] == cv2.imread(str(path), flag)).all()
+
+
+def test_a_jpeg_that_ends_in_the_middle(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (61, 79, 3), dtype=np.uint8)
+    path = write(tmp_path / "a.jpg", noise)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"a\.jpg is not a readable image"):
+        read_image(record(path, (61, 79)))
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_kind_of_jpeg_that_simplejpeg_refuses(tmp_path, monkeypatch, k):
     rng = np.random.default_rng(0)
