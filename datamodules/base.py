@@ -238,8 +238,8 @@ class DetectionDataModule(LightningDataModule):
         rank, world_size = self._rank_and_world_size()
         sampler, size = EvalSampler(len(records), rank, world_size), self.val_batch_size
         workers = self._workers(len(sampler), size)
-        pixels = size * self.image_size[0] * self.image_size[1]
         if not self.sampling.rectangular:
+            pixels = size * self.image_size[0] * self.image_size[1]
             return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=size)
         batches = RectangularEvalSampler(records, self.image_size, size, rank, world_size)
         pixels = max((len(keys) * keys[0].size[0] * keys[0].size[1] for keys in batches), default=0)

@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 """Which files of a folder are its images, in lower case."""
 
 END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-"""What the last bytes of a complete file hold; cv2 decodes a JPEG without it silently, the rest grey."""
+"""What the last bytes of a complete file hold."""
 
 TAIL = 64
 """Number of last bytes that are searched for it: some cameras and servers pad their files."""

@@ -164,9 +164,8 @@ def _decode(
             )
         except ValueError:
             pass  # a rare kind, or damaged: OpenCV's to judge
-    flags = (
-        cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    )  # COLOR_RGB would swap the colours of some formats
+    # IMREAD_COLOR_RGB would swap the colours of some formats.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise cv2.error("not an image")

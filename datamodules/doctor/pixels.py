@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,38 +82,40 @@ def _read(path: str) -> Pixels:
     try:
         with Image.open(path) as image:
             mode = image.mode
+            grey = None
             if image.format in ("JPEG", "MPO"):  # MPO: several JPEGs in one, by some phones
-                try:
-                    grey = _decode_jpeg(path)
-                    return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)))
-                except ValueError as error:
-                    # If it does not decode at all, it may be of a kind that simplejpeg does not know.
-                    damage = str(error) if _decodes(path) else ""
-                image.draft("L", side)  # decodes all of the file, but the fewest pixels that will do
-            if mode[0] == "I":
-                grey = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-            else:
-                grey = image.convert("L")
+                grey, damage = _decode_jpeg(path)
+            if grey is None:
+                image.draft(
+                    "L", side
+                )  # of a JPEG, decodes all of the file, but the fewest pixels that will do
+                grey = _grey(image)
             return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)), damage=damage)
     # Damaged files bring Pillow to raise nearly anything.
     except Exception as error:
         return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)
 
 
-def _decode_jpeg(path: str, strict: bool = True) -> Image.Image:
-    """Decode all of a JPEG, but the fewest pixels that will do for a thumbnail, in grey.
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode[0] == "I":
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("L")
 
-    Raises:
-        ValueError: if it cannot be decoded, or not without a complaint of libjpeg's.
+
+def _decode_jpeg(path: str) -> tuple[Image.Image | None, str]:
+    """All of a JPEG decoded, but to the fewest pixels that will do for a thumbnail, grey.
+
+    Returns:
+        The image, None if libjpeg complains of it or does not know its kind; and the complaint, if any.
     """
     data = Path(path).read_bytes()
-    grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=THUMBNAIL, min_width=THUMBNAIL, strict=strict)
-    return Image.fromarray(grey[..., 0])
-
-
-def _decodes(path: str) -> bool:
+    decode = partial(simplejpeg.decode_jpeg, data, "GRAY", min_height=THUMBNAIL, min_width=THUMBNAIL)
     try:
-        _decode_jpeg(path, strict=False)
+        return Image.fromarray(decode()[..., 0]), ""
+    except ValueError as error:
+        complaint = str(error)
+    try:
+        decode(strict=False)
     except ValueError:
-        return False
-    return True
+        return None, ""
+    return None, complaint
