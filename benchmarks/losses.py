@@ -22,7 +22,7 @@ from torchvision.ops import complete_box_iou_loss
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from losses.classification import ClassTargets
-from losses.detection import BoxLossName, ClassificationName, named_box_loss, named_classification_loss
+from losses.named import BoxLossName, ClassificationName, named_box_loss, named_classification_loss
 
 Step = Callable[[], None]
 

@@ -4,28 +4,17 @@ B images, A points of an image, C classes, K bins of a distance, P positives, G 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Literal, Protocol, final, get_args
+from collections.abc import Sequence
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
-from losses.classification import (
-    BCELoss,
-    ClassificationLoss,
-    ClassTargets,
-    CrossEntropyLoss,
-    DiceLoss,
-    FocalLoss,
-    QualityFocalLoss,
-    VarifocalLoss,
-)
+from losses.classification import ClassificationLoss, ClassTargets
 from losses.distribution import distribution_focal, side_distances
+from losses.named import BoxLossName, ClassificationName, named_box_loss, named_classification_loss
 from losses.reduction import mean_over_ranks
-from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
-from losses.similarity import SimilarityName
-from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
+from losses.regression import BoxLoss
 
 
 class Predictions(Protocol):
@@ -69,42 +58,6 @@ class Assignment(Protocol):
     @property
     def score(self) -> Tensor:
         """(P,) target scores in [0, 1]."""
-
-
-BoxLossName = Literal[
-    SimilarityName,
-    "wise_iou_v2",
-    "wise_iou_v3",
-    "smooth_l1",
-    "inverse_sqrt",
-    "focal_log",
-    "dynamic",
-    "normalized_sqrt",
-    "hybrid",
-    "hybrid_scaled",
-]
-ClassificationName = Literal["bce", "cross_entropy", "focal", "quality_focal", "varifocal", "dice"]
-
-_BOX_LOSSES: Mapping[str, Callable[[], BoxLoss]] = {
-    **{name: partial(SimilarityLoss, name) for name in get_args(SimilarityName)},
-    "wise_iou_v2": WiseIoUV2Loss,
-    "wise_iou_v3": WiseIoUV3Loss,
-    "smooth_l1": SmoothL1Loss,
-    "inverse_sqrt": InverseSqrtLoss,
-    "focal_log": FocalLogLoss,
-    "dynamic": DynamicLoss,
-    "normalized_sqrt": NormalizedSqrtLoss,
-    "hybrid": HybridLoss,
-    "hybrid_scaled": partial(HybridLoss, gain=0.3 / 99),
-}
-_CLASSIFICATION_LOSSES: Mapping[str, Callable[[], ClassificationLoss]] = {
-    "bce": BCELoss,
-    "cross_entropy": CrossEntropyLoss,
-    "focal": FocalLoss,
-    "quality_focal": QualityFocalLoss,
-    "varifocal": VarifocalLoss,
-    "dice": DiceLoss,
-}
 
 
 @final
@@ -204,20 +157,3 @@ class DetectionLoss(nn.Module):
                 "loss_dfl": self.gain_dfl * dfl,
             }
             return {"loss": sum(terms.values())} | {name: term.detach() for name, term in terms.items()}
-
-
-def named_box_loss(name: BoxLossName) -> BoxLoss:
-    """Build a box loss with its published constants.
-
-    Args:
-        name: of a box loss, or of a similarity, which stands for its plain loss.
-
-    Returns:
-        The loss, calibrated if it is size-aware.
-    """
-    return _BOX_LOSSES[name]()
-
-
-def named_classification_loss(name: ClassificationName) -> ClassificationLoss:
-    """Build a classification loss with its published constants."""
-    return _CLASSIFICATION_LOSSES[name]()

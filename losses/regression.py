@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses.reduction import mean_over_ranks, quotient
-from losses.similarity import Similarity, SimilarityName, iou, resolve, wise_iou
+from losses.similarity import iou, wise_iou
+from losses.tunable import Similarity, SimilarityName, resolve
 
 
 class BoxLoss(nn.Module, ABC):

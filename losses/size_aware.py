@@ -30,7 +30,7 @@ from torch import Tensor
 from losses.boxes import area
 from losses.reduction import mean_over_ranks, quotient
 from losses.regression import BoxLoss
-from losses.similarity import Similarity, SimilarityName, resolve
+from losses.tunable import Similarity, SimilarityName, resolve
 
 SIZE_WEIGHT_RANGE = (0.25, 4.0)
 """Bounds of the calibrated size weight."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from losses.detection import BoxLossName
-from losses.similarity import SimilarityName
+from losses.named import BoxLossName
+from losses.tunable import SimilarityName
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "draw_losses.py"
 

@@ -1,4 +1,4 @@
-"""The total loss: terms, masks, empties, precision, ranks, names."""
+"""The total loss: terms, masks, empties, precision, ranks."""
 
 import os
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses.classification import ClassificationLoss
-from losses.detection import BoxLossName, ClassificationName, DetectionLoss, named_box_loss
+from losses.detection import DetectionLoss
 from losses.distribution import distribution_focal, side_distances
-from losses.regression import BoxLoss, WiseIoUV2Loss, WiseIoUV3Loss
+from losses.named import BoxLossName, ClassificationName, named_box_loss
+from losses.regression import WiseIoUV2Loss, WiseIoUV3Loss
 from losses.similarity import ciou
 from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
 
@@ -427,26 +427,3 @@ def test_two_processes_have_the_gradient_of_one(results_by_rank, key, variant):
         torch.testing.assert_close(logits[0] / 2, single[0][rank], rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(distances[0] / 2, single[1][rank], rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(state, loss.state_dict())  # Wise-IoU's running mean
-
-
-# Names.
-
-
-@pytest.mark.parametrize("name", BOX_NAMES)
-def test_every_box_name_builds(name):
-    assert isinstance(named_box_loss(name), BoxLoss)
-
-
-def test_hybrid_scaled_is_hybrid_over_99():
-    scaled = named_box_loss("hybrid_scaled")
-    assert scaled.gain == HybridLoss().gain / 99
-    data = torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([[1.0, 0, 9, 8]]), torch.ones(1), torch.ones(())
-    scaled.calibrated = False
-    torch.testing.assert_close(99 * scaled(*data)[0], HybridLoss(calibrated=False)(*data)[0])
-
-
-def test_every_loss_class_is_reachable_by_name():
-    built = {type(named_box_loss(name)) for name in BOX_NAMES}
-    assert built == set(BoxLoss.__subclasses__())
-    built = {type(DetectionLoss(classification=name).classification) for name in CLASS_NAMES}
-    assert built == set(ClassificationLoss.__subclasses__())

@@ -6,8 +6,8 @@ from jsonargparse import ArgumentParser, Namespace
 from losses.classification import FocalLoss
 from losses.detection import DetectionLoss
 from losses.regression import SimilarityLoss, WiseIoUV3Loss
-from losses.similarity import NWD
 from losses.size_aware import HybridLoss
+from losses.tunable import NWD
 
 
 class Model:

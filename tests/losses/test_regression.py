@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from losses.gaussian import nwd
 from losses.regression import BoxLoss, RunningMean, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
-from losses.similarity import NWD, iou, nwd, wise_iou
+from losses.similarity import iou, wise_iou
+from losses.tunable import NWD
 
 TARGET = torch.tensor([[0.0, 0.0, 8.0, 8.0], [20.0, 20.0, 36.0, 28.0], [50.0, 50.0, 54.0, 54.0]])
 PRED = TARGET + torch.tensor([[1.0, 0.0, 2.0, 1.0], [-3.0, 2.0, 0.0, 1.0], [2.0, 1.0, 2.0, 2.0]])

@@ -1,6 +1,5 @@
 """Similarities against golden values, torchvision, and their own properties."""
 
-import inspect
 import json
 import math
 from pathlib import Path
@@ -10,9 +9,9 @@ import pytest
 import torch
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from losses import similarity
+from losses import gaussian, similarity, tunable
 from losses.boxes import enclosing_size, size
-from losses.similarity import Similarity, SimilarityName, resolve
+from losses.tunable import SimilarityName, resolve
 
 NAMES = get_args(SimilarityName)
 OVERLAP_ALONE = ("iou", "dice", "alpha_iou", "inner_iou", "focaler_iou")
@@ -30,13 +29,13 @@ LOWEST = {
 }
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 GOLDEN_VALUES = {
-    "ciou_gated": similarity.CIoU(gate=0.5),
-    "mpdiou640": similarity.MPDIoU(width=640, height=640),
-    "inner1_25": similarity.InnerIoU(ratio=1.25),
-    "shape0": similarity.ShapeIoU(scale=0),
-    "nwd12_8": similarity.NWD(constant=12.8),
-    "alpha3": similarity.AlphaIoU(alpha=3),
-    "kld_loss": lambda a, b: 1 - similarity.kld(a, b),
+    "ciou_gated": tunable.CIoU(gate=0.5),
+    "mpdiou640": tunable.MPDIoU(width=640, height=640),
+    "inner1_25": tunable.InnerIoU(ratio=1.25),
+    "shape0": tunable.ShapeIoU(scale=0),
+    "nwd12_8": tunable.NWD(constant=12.8),
+    "alpha3": tunable.AlphaIoU(alpha=3),
+    "kld_loss": lambda a, b: 1 - gaussian.kld(a, b),
     "piou1_loss": lambda a, b: 1 - similarity.piou(a, b),
     "piou2_loss": lambda a, b: 1 - similarity.piou2(a, b),
     "wiou1_loss": lambda a, b: 1 - similarity.wise_iou(a, b),
@@ -97,8 +96,8 @@ def test_mixes_and_dice():
     a, b = torch.tensor([0.0, 0.0, 4.0, 4.0]), torch.tensor([2.0, 0.0, 6.0, 4.0])
     torch.testing.assert_close(similarity.dice(a, b), torch.tensor(0.5))
     torch.testing.assert_close(
-        similarity.ciou_nwd(a, b, ratio=0.25, constant=8),
-        0.75 * similarity.ciou(a, b) + 0.25 * similarity.nwd(a, b, constant=8),
+        gaussian.ciou_nwd(a, b, ratio=0.25, constant=8),
+        0.75 * similarity.ciou(a, b) + 0.25 * gaussian.nwd(a, b, constant=8),
     )
     # From [0.1, 0.6] to [0, 1]: (1/3 - 0.1) / 0.5.
     torch.testing.assert_close(similarity.focaler_iou(a, b, 0.1, 0.6), torch.tensor((1 / 3 - 0.1) / 0.5))
@@ -229,7 +228,7 @@ def _frozen_wise_iou(p, t):
 
 def _frozen_ciou_nwd(p, t):
     frozen = _frozen_ciou(p, t)
-    return lambda q: 0.5 * frozen(q) + 0.5 * similarity.nwd(q, t)
+    return lambda q: 0.5 * frozen(q) + 0.5 * gaussian.nwd(q, t)
 
 
 FROZEN = {
@@ -293,33 +292,3 @@ def test_autocast_changes_nothing(name):
         value = resolve(name)(pred, target)
     assert value.dtype == torch.float32
     assert torch.equal(value, expected)
-
-
-@pytest.mark.parametrize("cls", Similarity.__subclasses__(), ids=lambda cls: cls.__name__)
-def test_class_holds_the_parameters_of_its_function(cls):
-    a, b = pairs()
-    name = {"CIoUNWD": "ciou_nwd", "AlphaIoU": "alpha_iou", "InnerIoU": "inner_iou"}.get(cls.__name__)
-    name = name or {"FocalerIoU": "focaler_iou", "ShapeIoU": "shape_iou"}.get(
-        cls.__name__, cls.__name__.lower()
-    )
-    function = getattr(similarity, name)
-    parameters = {
-        key: parameter.default
-        for key, parameter in inspect.signature(function).parameters.items()
-        if key not in ("a", "b")
-    }
-    assert {
-        key: parameter.default for key, parameter in inspect.signature(cls).parameters.items()
-    } == parameters
-    torch.testing.assert_close(cls()(a, b), function(a, b))
-    for key, value in parameters.items():  # each one arrives where it belongs
-        changed = {key: value * 0.5 if value else 0.7}
-        torch.testing.assert_close(cls(**changed)(a, b), function(a, b, **changed))
-        assert (cls(**changed)(a, b) - cls()(a, b)).abs().max() > 1e-7
-
-
-def test_names_are_functions():
-    for name in NAMES:
-        assert resolve(name) is getattr(similarity, name)
-    tuned = similarity.NWD(8)
-    assert resolve(tuned) is tuned

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from losses.regression import SimilarityLoss
-from losses.similarity import NWD, Similarity, ciou, iou
+from losses.similarity import ciou, iou
 from losses.size_aware import (
     DynamicLoss,
     FocalLogLoss,
@@ -15,6 +15,7 @@ from losses.size_aware import (
     NormalizedSqrtLoss,
     calibrated_factors,
 )
+from losses.tunable import NWD, Similarity
 
 LOSSES = (InverseSqrtLoss, FocalLogLoss, DynamicLoss, NormalizedSqrtLoss, HybridLoss)
 BOTH_FORMS = [(cls, calibrated) for cls in LOSSES for calibrated in (True, False)]
