@@ -66,6 +66,25 @@ def calibrated_factors(size_weight: Tensor, focal_weight: Tensor, weight: Tensor
     return s * quotient(focal_weight * total, focused)
 
 
+def calibrated_loss(
+    cost: Tensor, size_weight: Tensor, focal_weight: Tensor, weight: Tensor, normaliser: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The calibrated form of a size-aware loss: sum w k c / S.
+
+    Args:
+        cost: (P,) c.
+        size_weight: (P,) weight by size, in any unit.
+        focal_weight: (P,) weight by difficulty, in any unit, without gradient.
+        weight: (P,) target scores w.
+        normaliser: () S.
+
+    Returns:
+        What `BoxLoss.forward` returns.
+    """
+    factors = calibrated_factors(size_weight, focal_weight, weight)
+    return (weight * factors * cost).sum() / normaliser, factors
+
+
 class InverseSqrtLoss(BoxLoss):
     """Inverse square root, the notebook's first attempt: sum w c (gain / sqrt A) / S.
 
@@ -92,8 +111,7 @@ class InverseSqrtLoss(BoxLoss):
         size_weight = self.gain * target_area(target).rsqrt()
         assert cost.shape == size_weight.shape == weight.shape
         if self.calibrated:
-            factors = calibrated_factors(size_weight, torch.ones_like(weight), weight)
-            return (weight * factors * cost).sum() / normaliser, factors
+            return calibrated_loss(cost, size_weight, torch.ones_like(weight), weight, normaliser)
         return (weight * cost * size_weight).sum() / normaliser, torch.ones_like(weight)
 
 
@@ -132,8 +150,8 @@ class FocalLogLoss(BoxLoss):
         size_weight = self.gain / target_area(target).log1p()
         assert cost.shape == size_weight.shape == weight.shape
         if self.calibrated:
-            factors = calibrated_factors(size_weight, cost.detach() ** (self.power - 1), weight)
-            return (weight * factors * cost).sum() / normaliser, factors
+            focal_weight = cost.detach() ** (self.power - 1)
+            return calibrated_loss(cost, size_weight, focal_weight, weight, normaliser)
         loss = (weight * cost**self.power * size_weight).sum()
         return quotient(loss, mean_over_ranks(weight.sum())), torch.ones_like(weight)
 
@@ -172,8 +190,7 @@ class DynamicLoss(BoxLoss):
         hardness = squared / (squared + 0.5)
         if self.calibrated:
             focal_weight = (cost ** (self.power - 1) * hardness).detach()
-            factors = calibrated_factors(size_weight, focal_weight, weight)
-            return (weight * factors * cost).sum() / normaliser, factors
+            return calibrated_loss(cost, size_weight, focal_weight, weight, normaliser)
         count = cost.new_full((), len(cost))
         total_cost, count, total = mean_over_ranks(torch.stack((cost.detach().sum(), count, weight.sum())))
         gamma = 0.5 + quotient(total_cost, count)
@@ -214,8 +231,7 @@ class NormalizedSqrtLoss(BoxLoss):
         focal_weight = cost.detach() ** self.gamma
         assert cost.shape == areas.shape == weight.shape
         if self.calibrated:
-            factors = calibrated_factors(areas.rsqrt(), focal_weight, weight)
-            return (weight * factors * cost).sum() / normaliser, factors
+            return calibrated_loss(cost, areas.rsqrt(), focal_weight, weight, normaliser)
         count = cost.new_full((), len(cost))
         total_area, count, focused = mean_over_ranks(torch.stack((areas.sum(), count, focal_weight.sum())))
         size_weight = (quotient(total_area, count) / areas).sqrt()
@@ -261,8 +277,7 @@ class HybridLoss(BoxLoss):
         size_weight = self.gain * target_area(target).rsqrt()
         assert cost.shape == size_weight.shape == weight.shape
         if self.calibrated:
-            factors = calibrated_factors(size_weight, focal_weight, weight)
-            return (weight * factors * cost).sum() / normaliser, factors
+            return calibrated_loss(cost, size_weight, focal_weight, weight, normaliser)
         count = mean_over_ranks(cost.new_full((), len(cost)))
         return quotient((cost * focal_weight * size_weight).sum(), count), torch.ones_like(weight)
 
