@@ -1,18 +1,19 @@
 """COCO's scores in original pixels: overall, by size, by class, with the tiny bins of aerial images.
 
-T IoU thresholds, C classes, N detections of one class.
+T IoU thresholds, C classes, D detections, N of one class, G objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
-from evaluation.matching import Bools, Reals, detected_boxes, find_candidates, match, turns
+from evaluation.matching import Bools, Ints, Reals, detected_boxes, find_candidates, match, rank_in_class
 from evaluation.results import AnnotationsLike, DetectionsLike, Results, gather, pack
 
 IOU_PERCENT = range(50, 100, 5)
@@ -31,23 +32,22 @@ SIDE_RANGES = {
 }
 """Square root of the object's area, pixels; both bounds included, as in pycocotools and AI-TOD."""
 
+ALL_RANGES = {"all": (0, 1e5), **SIDE_RANGES}
 
-def score_names(class_names: Sequence[str], max_detections: int = 500) -> list[str]:
-    """Names of the scores of `evaluate`, in its order.
 
-    `AP`, `AP50` to `AP95` by IoU threshold, `AP_<range>` by size, `AR`, `AR_<range>`, `AP/<class>` and
-    `AP50/<class>`, all at `max_detections` detections of a class in an image; `AR<n>` at n of them.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the detections of a data set are worth for the objects of one size range.
+
+    Attributes:
+        true: (D, T) whether a detection found an object that counts.
+        false: (D, T) whether it is false; what is neither does not count.
+        expected: (G,) whether an object counts.
     """
-    return [
-        "AP",
-        *(f"AP{threshold}" for threshold in IOU_PERCENT),
-        *(f"AP_{name}" for name in SIDE_RANGES),
-        "AR",
-        *(f"AR_{name}" for name in SIDE_RANGES),
-        *(f"AR{limit}" for limit in _limits(max_detections)),
-        *(f"AP/{name}" for name in class_names),
-        *(f"AP50/{name}" for name in class_names),
-    ]
+
+    true: Bools
+    false: Bools
+    expected: Bools
 
 
 def evaluate(
@@ -64,48 +64,88 @@ def evaluate(
         ignore_regions: whether the regions are in place; without them, detections inside are false.
 
     Returns:
-        The scores in [0, 1], see `score_names`; NaN where there is no object to find.
+        The scores in [0, 1], NaN where there is no object to find: `AP`, `AP50` to `AP95` by IoU threshold,
+        `AP_<range>` by size, `AR`, `AR_<range>`, `AP/<class>` and `AP50/<class>`, all at `max_detections`
+        detections of a class in an image; `AR<n>` at n of them.
         Source: Lin et al. 2014; pycocotools' `COCOeval`.
     """
-    limits, classes = _limits(max_detections), len(class_names)
-    found = detected_boxes(results)
-    pairs, crowd = find_candidates(results, classes, IOU_THRESHOLDS[0])
-    if not ignore_regions:
-        pairs = pairs[~crowd[pairs.target]]
-    turn = turns(found, results.scores)
-    # Ties in score: earlier image first, then the given order.
-    by_score = np.argsort(-results.scores, kind="stable")
-    by_score = by_score[turn[by_score] < max_detections]
-    by_class = [by_score[results.labels[by_score] == c] for c in range(classes)]
-
-    ranges = [(0.0, 1e5), *SIDE_RANGES.values()]
-    precision = np.full((len(ranges), classes, len(IOU_THRESHOLDS)), np.nan)
-    recall = np.full((len(ranges), len(limits), classes, len(IOU_THRESHOLDS)), np.nan)
-    for a, (low, high) in enumerate(ranges):
-        # An object of another size may be found, but neither that nor missing it counts.
-        ignored = crowd.copy()
-        ignored[~crowd] = (results.gt_areas < low**2) | (results.gt_areas > high**2)
-        in_range = (found.areas >= low**2) & (found.areas <= high**2)
-        target = match(pairs, turn, ignored, IOU_THRESHOLDS, crowd)
-        # The element appended is that of -1, nothing found.
-        true, false = ~np.append(ignored, True)[target], (target < 0) & in_range[:, None]
-        numbers = np.bincount(results.gt_labels[~ignored[~crowd]], minlength=classes)
+    limits, classes = detection_limits(max_detections), len(class_names)
+    rank, by_class = rank_detections(results, classes, max_detections)
+    precision = {name: np.full((classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
+    recall = {name: np.full((len(limits), classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
+    for name, judged in judge(results, classes, rank, max_detections, ignore_regions):
+        numbers = np.bincount(results.gt_labels[judged.expected], minlength=classes)
         for c in numbers.nonzero()[0]:
             mine = by_class[c]
-            precision[a, c] = average_precision(true[mine], false[mine], numbers[c])
+            precision[name][c] = average_precision(judged.true[mine], judged.false[mine], numbers[c])
             for m, limit in enumerate(limits):
-                recall[a, m, c] = true[mine[turn[mine] < limit]].sum(axis=0) / numbers[c]
+                recall[name][m, c] = judged.true[mine[rank[mine] < limit]].sum(axis=0) / numbers[c]
 
-    values = [
-        _mean(precision[0]),
-        *(_mean(precision[0, :, t]) for t in range(len(IOU_THRESHOLDS))),
-        *(_mean(precision[a]) for a in range(1, len(ranges))),
-        *(_mean(recall[a, -1]) for a in range(len(ranges))),
-        *(_mean(recall[0, m]) for m in range(len(limits))),
-        *(_mean(precision[0, c]) for c in range(classes)),
-        *precision[0, :, 0].tolist(),
-    ]
-    return dict(zip(score_names(class_names, max_detections), values, strict=True))
+    overall = precision["all"]
+    scores = {"AP": _mean(overall)}
+    scores |= {f"AP{percent}": _mean(overall[:, t]) for t, percent in enumerate(IOU_PERCENT)}
+    scores |= {f"AP_{name}": _mean(precision[name]) for name in SIDE_RANGES}
+    scores |= {"AR": _mean(recall["all"][-1])}
+    scores |= {f"AR_{name}": _mean(recall[name][-1]) for name in SIDE_RANGES}
+    scores |= {f"AR{limit}": _mean(recall["all"][m]) for m, limit in enumerate(limits)}
+    scores |= {f"AP/{name}": _mean(overall[c]) for c, name in enumerate(class_names)}
+    scores |= {f"AP50/{name}": float(overall[c, 0]) for c, name in enumerate(class_names)}
+    return scores
+
+
+def rank_detections(results: Results, classes: int, max_detections: int) -> tuple[Ints, list[Ints]]:
+    """Order the detections as COCO does.
+
+    Args:
+        results: detections.
+        classes: C.
+        max_detections: most detections of one class in one image that count.
+
+    Returns:
+        rank: (D,) rank in image and class, see `evaluation.matching.rank_in_class`.
+        by_class: for each class, the indices of its detections that count, best score first.
+    """
+    rank = rank_in_class(detected_boxes(results), results.scores)
+    # Ties in score: earlier image first, then the given order.
+    by_score = np.argsort(-results.scores, kind="stable")
+    by_score = by_score[rank[by_score] < max_detections]
+    return rank, [by_score[results.labels[by_score] == c] for c in range(classes)]
+
+
+def judge(
+    results: Results, classes: int, rank: Ints, max_detections: int, ignore_regions: bool = True
+) -> Iterator[tuple[str, Judged]]:
+    """Match the detections with the objects of each size range.
+
+    Args:
+        results: detections and annotations.
+        classes: C.
+        rank: (D,) see `rank_detections`.
+        max_detections: most detections of one class in one image that count.
+        ignore_regions: whether the regions are in place.
+
+    Yields:
+        Each name of `ALL_RANGES` and what the detections are worth for its objects.
+    """
+    pairs, crowd = find_candidates(results, classes, IOU_THRESHOLDS[0])
+    pairs = pairs[rank[pairs.detection] < max_detections]
+    if not ignore_regions:
+        pairs = pairs[~crowd[pairs.target]]
+    areas = detected_boxes(results).areas
+    for name, sides in ALL_RANGES.items():
+        # An object of another size may be found, but neither that nor missing it counts.
+        expected = in_range(results.gt_areas, sides)
+        ignored = crowd.copy()
+        ignored[~crowd] = ~expected
+        target = match(pairs, rank, ignored, IOU_THRESHOLDS, crowd)
+        true = ~np.append(ignored, True)[target]  # the last is that of -1, nothing found
+        yield name, Judged(true, (target < 0) & in_range(areas, sides)[:, None], expected)
+
+
+def in_range(areas: Reals, sides: tuple[float, float]) -> Bools:
+    """Whether areas, in square pixels, belong to a range of sides, both bounds included."""
+    low, high = sides
+    return (areas >= low**2) & (areas <= high**2)
 
 
 def average_precision(true: Bools, false: Bools, number: int) -> Reals:
@@ -174,18 +214,14 @@ class CocoScores(Metric):
     def compute(self) -> dict[str, float]:
         """Score all images of all ranks, see `evaluate`. A collective; every rank gets the numbers."""
         results = self.gather()
-        names = score_names(self.class_names, self.max_detections)
-        values = torch.empty(len(names), dtype=torch.float64, device=self.device)
-        if results is not None:
-            scores = evaluate(results, self.class_names, self.max_detections)
-            values = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.device)
+        scores = [{} if results is None else evaluate(results, self.class_names, self.max_detections)]
         if distributed.is_available() and distributed.is_initialized():
-            distributed.broadcast(values, src=0)
-        return dict(zip(names, values.tolist(), strict=True))
+            distributed.broadcast_object_list(scores, src=0, device=self.device)
+        return scores[0]
 
 
-def _limits(max_detections: int) -> list[int]:
-    """Detection limits of the recalls, ascending; the last is `max_detections`."""
+def detection_limits(max_detections: int) -> list[int]:
+    """Detection limits of the recalls `AR<n>`, ascending; the last is `max_detections`."""
     return [limit for limit in (1, 10, 100) if limit < max_detections] + [max_detections]
 
 

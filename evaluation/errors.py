@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.coco import SIDE_RANGES, average_precision
+from evaluation.coco import ALL_RANGES, average_precision, in_range
 from evaluation.matching import (
     Bools,
     Ints,
@@ -19,7 +19,7 @@ from evaluation.matching import (
     find_candidates,
     match,
     overlaps,
-    turns,
+    rank_in_class,
 )
 from evaluation.results import Results
 
@@ -75,13 +75,13 @@ def find_objects(
     """
     found = detected_boxes(results)
     pairs, crowd = find_candidates(results, classes, IOU, any_class)
-    turn = turns(found, results.scores)
-    counts = turn < max_detections
+    rank = rank_in_class(found, results.scores)
+    counts = rank < max_detections
     if thresholds is not None:
         counts &= results.scores >= thresholds[results.labels]
     if any_class:
-        turn = turns(replace(found, labels=np.zeros_like(found.labels)), results.scores)
-    target = match(pairs[counts[pairs.detection]], turn, crowd, np.array([IOU]))[:, 0]
+        rank = rank_in_class(replace(found, labels=np.zeros_like(found.labels)), results.scores)
+    target = match(pairs[counts[pairs.detection]], rank, crowd, np.array([IOU]))[:, 0]
     return np.where(counts & (target < len(results.gt_labels)), target, IGNORED)
 
 
@@ -154,23 +154,22 @@ def error_costs(results: Results, target: Ints, errors: Errors, classes: int) ->
         classes: number of classes.
 
     Returns:
-        By range, "all" and those of `SIDE_RANGES`: `AP50` and the cost of each type, in [0, 1]; NaN where
+        By range, see `ALL_RANGES`: `AP50` and the cost of each type, in [0, 1]; NaN where
         there is no object. Source: Bolya et al. 2020, section 2.3. Equal to their `tidecv`, except that it
         counts ignored detections among the errors, leaves a class that is missed whole out of the mean and
         takes its recalls as i / 100, where pycocotools and this function take a linspace.
     """
     order = np.argsort(-results.scores, kind="stable")
+    areas = detected_boxes(results).areas
     costs = {}
-    for name, (low, high) in {"all": (0.0, 1e5), **SIDE_RANGES}.items():
-        counts = (results.gt_areas >= low**2) & (results.gt_areas <= high**2)
-        areas = detected_boxes(results).areas
-        in_range = (areas >= low**2) & (areas <= high**2)
-        base = _mean_ap(results, order, target, in_range, counts, classes)
+    for name, sides in ALL_RANGES.items():
+        counts, sized = in_range(results.gt_areas, sides), in_range(areas, sides)
+        base = _mean_ap(results, order, target, sized, counts, classes)
         costs[name] = {"AP50": base}
         for i, error in enumerate(ERRORS):
             mended = np.where(errors.kind == i, np.where(errors.redeems, errors.culprit, IGNORED), target)
             missed = errors.missed if error == "missed" else None
-            costs[name][error] = _mean_ap(results, order, mended, in_range, counts, classes, missed) - base
+            costs[name][error] = _mean_ap(results, order, mended, sized, counts, classes, missed) - base
     return costs
 
 
@@ -230,7 +229,7 @@ def _mean_ap(
     results: Results,
     order: Ints,
     target: Ints,
-    in_range: Bools,
+    sized: Bools,
     counts: Bools,
     classes: int,
     missed: Bools | None = None,
@@ -241,7 +240,7 @@ def _mean_ap(
         results: detections and annotations.
         order: (D,) best score first.
         target: (D,) see `find_objects`.
-        in_range: (D,) whether a false detection counts.
+        sized: (D,) whether a false detection counts.
         counts: (G,) whether an object counts.
         classes: number of classes.
         missed: (G,) objects without which the recall is taken.
@@ -250,7 +249,7 @@ def _mean_ap(
         return float("nan")
     true, index = target >= 0, np.maximum(target, 0)
     label = np.where(true, results.gt_labels[index], results.labels)
-    kept = order[np.where(true, counts[index], in_range & (target == NOTHING))[order]]
+    kept = order[np.where(true, counts[index], sized & (target == NOTHING))[order]]
     present = np.bincount(results.gt_labels[counts], minlength=classes)
     expected = counts if missed is None else counts & ~missed
     numbers = np.bincount(results.gt_labels[expected], minlength=classes)

@@ -148,8 +148,8 @@ def _boxes(boxes: Reals, labels: Ints, image_index: Ints) -> Boxes:
     return Boxes(image_index, corners, (corners[:, 2:] - corners[:, :2]).prod(axis=1), labels)
 
 
-def turns(found: Boxes, scores: Reals) -> Ints:
-    """Place of each detection among those of its image and class, best score first, ties in given order.
+def rank_in_class(found: Boxes, scores: Reals) -> Ints:
+    """Rank of each detection among those of its image and class, best score first, ties in given order.
 
     Args:
         found: the D detections.
@@ -162,21 +162,21 @@ def turns(found: Boxes, scores: Reals) -> Ints:
     group = np.stack((found.image_index[order], found.labels[order]))
     new = np.any(np.diff(group, axis=1, prepend=-1) != 0, axis=0)
     place = np.arange(len(order))
-    turn = np.empty_like(place)
-    turn[order] = place - np.maximum.accumulate(np.where(new, place, 0))
-    return turn
+    rank = np.empty_like(place)
+    rank[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+    return rank
 
 
-def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals, crowd: Bools | None = None) -> Ints:
-    """Match greedily: each detection in its turn takes the free object that it overlaps most.
+def match(pairs: Pairs, rank: Ints, ignored: Bools, thresholds: Reals, crowd: Bools | None = None) -> Ints:
+    """Match greedily: each detection, by rank, takes the free object that it overlaps most.
 
     Equal overlaps go to the later object. An ignored object is taken only if no other is to be had; a crowd
-    any number of times. Detections of one turn belong to different images or classes and so cannot compete:
-    the loop runs over turns, not over images, classes or detections.
+    any number of times. Detections of one rank belong to different images or classes and so cannot compete:
+    the loop runs over ranks, not over images, classes or detections.
 
     Args:
         pairs: candidates.
-        turn: (D,) see `turns`.
+        rank: (D,) see `rank_in_class`.
         ignored: (G,) whether an object is ignored.
         thresholds: (T,) least overlap of a match.
         crowd: (G,) whether an object may be found repeatedly; if not given, those that are ignored.
@@ -185,13 +185,13 @@ def match(pairs: Pairs, turn: Ints, ignored: Bools, thresholds: Reals, crowd: Bo
         (D, T) int64 index of the object, -1 for none. Source: pycocotools' `evaluateImg`, Dollar's `bbGt`.
     """
     crowd = ignored if crowd is None else crowd
-    matched = np.full((len(turn), len(thresholds)), -1, dtype=np.int64)
+    matched = np.full((len(rank), len(thresholds)), -1, dtype=np.int64)
     taken = np.zeros((len(ignored), len(thresholds)), dtype=np.bool_)
-    keys = (pairs.target, pairs.overlap, ~ignored[pairs.target], pairs.detection, turn[pairs.detection])
+    keys = (pairs.target, pairs.overlap, ~ignored[pairs.target], pairs.detection, rank[pairs.detection])
     order = np.lexsort(keys)  # so the best candidate of each detection comes last
     detection, target, overlap = pairs.detection[order], pairs.target[order], pairs.overlap[order]
     starts = np.flatnonzero(np.diff(detection, prepend=-1))
-    rounds = np.flatnonzero(np.diff(turn[detection[starts]], prepend=-1))
+    rounds = np.flatnonzero(np.diff(rank[detection[starts]], prepend=-1))
     edges = [*rounds.tolist(), len(starts)]
     ends = [*starts.tolist(), len(detection)]
     for a, b in pairwise(edges):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.matching import Boxes, Ints, Reals, find_pairs, match, turns
+from evaluation.matching import Boxes, Ints, Reals, find_pairs, match, rank_in_class
 from evaluation.results import Results
 
 Rows = NDArray[np.float64]
@@ -202,11 +202,11 @@ def _score_classes(truths: list[Rows], founds: list[Rows]) -> Reals:
     found, detections, place = _flatten(founds)
     ignored = truth[:, 4] == 0
     pairs = find_pairs(detections, objects, ignored, least=_THRESHOLDS[0])
-    turn = turns(detections, found[:, 4])
+    rank = rank_in_class(detections, found[:, 4])
     # The limit counts detections in file order but matching goes by score: a smaller limit may match anew.
     hits = []
     for limit in LIMITS:
-        matched = match(pairs[place[pairs.detection] < limit], turn, ignored, _THRESHOLDS)
+        matched = match(pairs[place[pairs.detection] < limit], rank, ignored, _THRESHOLDS)
         hits.append(np.append(np.where(ignored, -1, 1), 0)[matched])  # the last is that of -1, nothing found
 
     # Ties in score: earlier image first, then file order.

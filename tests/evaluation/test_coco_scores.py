@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import distributed
 from torchmetrics.detection import MeanAveragePrecision
 
-from evaluation.coco import CocoScores, evaluate, score_names
+from evaluation.coco import CocoScores, evaluate
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco_crosscheck"
 
@@ -270,7 +270,6 @@ def test_equals_pycocotools(max_detections, every_class):
     for image_id, image in images.items():
         metric.update(image_id, *image)
     scores = metric.compute()
-    assert set(scores) == set(score_names(names, max_detections))
     assert 0 < scores["AP"] < 1
     assert math.isnan(scores["AP/absent"])
     expected = pycocotools_scores(images, names, max_detections)
