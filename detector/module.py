@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
 from datamodules.batch import Batch
@@ -150,13 +150,13 @@ class Detector(LightningModule):
         points, strides = predictions.points, predictions.strides
         with torch.no_grad():
             assignment = self.assigner(
-                predictions.logits.float().sigmoid(),
-                predictions.boxes(),
-                points,
-                strides,
-                batch.boxes,
-                batch.labels,
-                batch.image_index,
+                scores=predictions.logits.float().sigmoid(),
+                boxes=predictions.boxes(),
+                points=points,
+                strides=strides,
+                gt_boxes=batch.boxes,
+                gt_labels=batch.labels,
+                image_index=batch.image_index,
             )
         ignored = points_in_boxes(
             batch.ignore_boxes, batch.ignore_index, points, strides, self.assigner.min_side
@@ -181,6 +181,9 @@ class Detector(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
         optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            if group["name"].startswith("backbone"):
+                group["lr"] *= self.backbone_lr
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -203,22 +206,13 @@ class Detector(LightningModule):
         return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and the rest, each with decay on matrices and kernels only."""
-        optimizer = self.optimizer([nn.Parameter(torch.empty(0))])
-        lr, groups = optimizer.defaults["lr"], []
-        parts = {"backbone": (self.network.backbone, lr * self.backbone_lr)}
-        parts |= {name: (getattr(self.network, name), lr) for name in ("neck", "head")}
-        for name, (module, rate) in parts.items():
-            parameters = [p for p in module.parameters() if p.requires_grad]
-            groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1], "lr": rate})
-            groups.append(
-                {
-                    "name": f"{name}_no_decay",
-                    "params": [p for p in parameters if p.ndim <= 1],
-                    "lr": rate,
-                    "weight_decay": 0.0,
-                }
-            )
+        """Backbone, neck and head, each with decay on matrices and kernels only."""
+        groups: list[dict[str, Any]] = []
+        for name in ("backbone", "neck", "head"):
+            parameters = [p for p in getattr(self.network, name).parameters() if p.requires_grad]
+            groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1]})
+            vectors = [p for p in parameters if p.ndim <= 1]
+            groups.append({"name": f"{name}_no_decay", "params": vectors, "weight_decay": 0.0})
         return groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

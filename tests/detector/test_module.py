@@ -51,9 +51,10 @@ def batch(boxes: list[list[float]], labels: list[int], ignore: list[list[float]]
 
 def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate() -> None:
     model = detector(backbone_lr=0.1)
-    groups = {group["name"]: group for group in model.optimizer(model._parameter_groups()).param_groups}
+    groups = {group["name"]: group for group in model.configure_optimizers()["optimizer"].param_groups}
     assert groups["backbone"]["lr"] == pytest.approx(0.1 * groups["head"]["lr"])
     assert groups["neck"]["lr"] == groups["head"]["lr"]
+    assert groups["head"]["initial_lr"] == 4e-3
     decayed = {id(p) for group in groups.values() if group["weight_decay"] for p in group["params"]}
     norms = [p for m in model.network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
     biases = [p for name, p in model.network.named_parameters() if name.endswith("bias")]
