@@ -10,9 +10,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from datamodules.user_errors import user_errors
-from detector.comparison import locked, machines, plan, read_cell, read_variants, run
-from evaluation.comparison_report import write_report
+from pinpoint.cli.errors import user_errors
+from pinpoint.comparison.report import write_report
+from pinpoint.comparison.runner import locked, machines, plan, read_cell, read_variants, run
 
 
 def main(args: list[str] | None = None) -> None:

@@ -6,10 +6,10 @@ Model and data come from the checkpoint; every option of train.py overrides them
 import argparse
 from pathlib import Path
 
-from datamodules.user_errors import user_errors
-from detector.cli import DetectionCLI, load_checkpoint
 from detector.evaluation_report import Outputs, write_evaluation
 from evaluation.difference import predictions_path
+from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.cli.errors import user_errors
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Train a detector: python train.py --config configs/visdrone_hybrid.yaml [--option value ...]."""
 
-from datamodules.user_errors import user_errors
-from detector.cli import DetectionCLI
+from pinpoint.cli.detection import DetectionCLI
+from pinpoint.cli.errors import user_errors
 
 
 def main(args: list[str] | None = None) -> None:

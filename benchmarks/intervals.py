@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/evaluation.py hides it
-from evaluation import comparison
 from evaluation.bootstrap import image_weights
-from evaluation.comparison import Difference, student_quantile
+from pinpoint.comparison import differences as comparison
+from pinpoint.comparison.differences import Difference, student_quantile
 
 IMAGES, RESAMPLES, TRIALS = 100, 200, 2000
 NOISE = {"seeds": (1.0, 0.0), "both alike": (1.0, 1.0), "images": (0.0, 1.0)}

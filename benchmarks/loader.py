@@ -52,9 +52,9 @@ import json, sys
 from itertools import count
 from pathlib import Path
 import torch
-from datamodules.reading import Reading
-from datamodules.transforms import Augment
-from datamodules.yolo import YoloDataModule
+from datamodules.images.decoding import Reading
+from datamodules.transforms.geometry import Augment
+from datamodules.formats.yolo import YoloDataModule
 
 options = json.loads(sys.argv[1])
 folder = Path(options["folder"])
@@ -170,7 +170,7 @@ def make_images(folder: Path, count: int, quality: int) -> list[Path]:
                 image = cv2.flip(image, 1)
         else:
             sys.path.insert(0, str(ROOT))
-            from datamodules.scene_drawing import draw_scene
+            from datamodules.scenes.town import draw_scene
 
             image = draw_scene(str(number), (1080, 1920)).image[..., ::-1]
         paths.append(folder / f"{number}.jpg")

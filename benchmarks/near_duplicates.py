@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.batch import Annotations, ImageInfo
-from datamodules.doctor.pixels import read_pixels
-from datamodules.doctor.similar import find_pairs
 from datamodules.records import Record
+from pinpoint.doctor.near_duplicates import find_pairs
+from pinpoint.doctor.pixels import read_pixels
 
 Image = NDArray[np.uint8]
 EMPTY = np.zeros((0, 4), np.float32)

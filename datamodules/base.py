@@ -17,19 +17,19 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch, Sample
-from datamodules.cache import open_cache
-from datamodules.dataset import DetectionDataset
-from datamodules.handover import Handover
-from datamodules.reading import Images, Reading, reduction
-from datamodules.records import OnError, Problems, Reader, Records, Split
-from datamodules.samplers import (
+from datamodules.images.cache import open_cache
+from datamodules.images.decoding import Images, Reading, reduction
+from datamodules.loading.dataset import DetectionDataset
+from datamodules.loading.handover import Handover
+from datamodules.loading.samplers import (
     DEFAULT_SAMPLING,
     EvalSampler,
     RectangularEvalSampler,
     Sampling,
     TrainSampler,
 )
-from datamodules.transforms import Augment, largest_scale, to_float
+from datamodules.records import OnError, Problems, Reader, Records, Split
+from datamodules.transforms.geometry import Augment, largest_scale, to_float
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's malloc, from its malloc.h."""

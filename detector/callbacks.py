@@ -18,7 +18,7 @@ from detector.evaluation_report import image_loader
 from detector.module import Detector
 from detector.postprocess import Detections
 from evaluation.analysis import analyse
-from evaluation.figures import draw_all
+from evaluation.report.figures import draw_all
 
 
 class EMA(WeightAveraging):

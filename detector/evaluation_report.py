@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datamodules.base import DetectionDataModule
-from datamodules.reading import read_image
+from datamodules.images.decoding import read_image
 from datamodules.records import Records
 from detector.module import Detector
 from evaluation import coco, visdrone
 from evaluation.analysis import analyse
 from evaluation.difference import differences, read_predictions
-from evaluation.figures import LoadImage
-from evaluation.page import write_report
-from evaluation.report import (
+from evaluation.report.figures import LoadImage
+from evaluation.report.page import write_report
+from evaluation.report.text import (
     format_differences,
     format_table,
     format_visdrone,

@@ -67,7 +67,7 @@ class Analysis:
     mean_iou: dict[str, float]
 
     def metrics(self) -> dict[str, object]:
-        """The figures as nested mappings, for `evaluation.report.write_metrics`."""
+        """The figures as nested mappings, for `evaluation.report.text.write_metrics`."""
         best = {
             name: dict(zip(("threshold", "f1", "precision", "recall"), curve.best, strict=True))
             for name, curve in zip(self.class_names, self.curves, strict=True)

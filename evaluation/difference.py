@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from evaluation.bootstrap import image_weights, resampled_scores
-from evaluation.comparison import student_quantile
 from evaluation.results import Results
 
 COMPARED = ("AP", "AP50", "AP_small")
@@ -59,7 +59,7 @@ def differences(
 
     Returns:
         By the names of `COMPARED`. The interval is the difference +- t times its standard deviation over the
-        resamples, with I - 1 degrees of freedom, as `evaluation.comparison` has it for images.
+        resamples, with I - 1 degrees of freedom, as `pinpoint.comparison.differences` has it for images.
     """
     images = len(this.image_ids)
     # The first "resample" is the data set itself.
@@ -71,7 +71,7 @@ def differences(
         change = change[~np.isnan(change)]
         reach = math.nan
         if images > 1 and len(change) > 1:
-            reach = student_quantile(0.975, images - 1) * float(change.std(ddof=1))
+            reach = float(stdtrit(images - 1, 0.975)) * float(change.std(ddof=1))
         here, there = float(ours[name][0]), float(theirs[name][0])
         found[name] = Difference(here, there, here - there - reach, here - there + reach)
     return found
@@ -101,7 +101,7 @@ def read_predictions(path: Path, results: Results, category_ids: Sequence[int]) 
     """Put the detections of a file, in COCO's results format, in place of those of `results`.
 
     Args:
-        path: a predictions.json, see `evaluation.report.write_predictions`.
+        path: a predictions.json, see `evaluation.report.text.write_predictions`.
         results: the annotations.
         category_ids: the data set's category id of each class index.
 

@@ -1,6 +1,7 @@
 """What tests of several packages share: one tiny training run on generated scenes."""
 
 import os
+from pathlib import Path
 
 import pytest
 from tiny import TINY_MODEL, Run, tiny_scenes
@@ -8,6 +9,10 @@ from tiny import TINY_MODEL, Run, tiny_scenes
 import train  # before torch, as it sets how torch's threads wait
 
 import torch  # isort: skip
+
+from coco_folder import CocoFolder  # isort: skip
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 os.environ.setdefault("PINPOINT_TRACEBACK", "1")  # a failing script shows where
 
@@ -35,3 +40,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def one_thread() -> None:
     """Small tensors gain nothing from threads, and sums come out alike on every machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of the real data sets."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared data sets are not here")
+    return SHARED
+
+
+@pytest.fixture
+def coco_folder(tmp_path: Path) -> CocoFolder:
+    """A data set that tests may change before they read it."""
+    return CocoFolder(tmp_path / "coco")

@@ -15,9 +15,9 @@ import torch
 from tiny import TINY_MODEL, tiny_scenes
 
 import compare
-from detector.cell import RESULT, read_curves, run_cell
-from detector.cli import DetectionCLI, load_checkpoint
-from detector.comparison import plan, read_variants
+from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.comparison.cell import RESULT, read_curves, run_cell
+from pinpoint.comparison.runner import plan, read_variants
 
 LOSSES = ["ciou", "nwd"]
 EPOCHS = 6

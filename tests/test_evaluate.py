@@ -12,11 +12,11 @@ from tiny import TINY_MODEL, Run
 import evaluate
 import train
 from datamodules.batch import Annotations, ImageInfo
-from datamodules.reading import read_image
+from datamodules.images.decoding import read_image
 from datamodules.records import Record, Records
-from detector.cli import DetectionCLI
 from detector.evaluation_report import image_loader, image_names
 from evaluation import visdrone
+from pinpoint.cli.detection import DetectionCLI
 
 
 def score(checkpoint: Path, output: Path, *options: str) -> dict[str, object]:

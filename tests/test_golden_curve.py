@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny import TINY_MODEL, tiny_scenes
 
-from detector.cli import DetectionCLI
+from pinpoint.cli.detection import DetectionCLI
 
 STORED = Path(__file__).with_name("golden_curve.json")
 

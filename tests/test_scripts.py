@@ -15,10 +15,10 @@ from tiny_data import write_visdrone, write_voc, write_yolo
 import evaluate
 import train
 from datamodules.batch import Batch
-from datamodules.from_config import DEFAULTS
-from datamodules.user_errors import user_errors
-from detector.cli import DetectionCLI, load_checkpoint
 from detector.module import Detector
+from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.cli.errors import user_errors
+from pinpoint.cli.recipes import DEFAULTS
 
 CONFIGS = sorted(path for path in DEFAULTS.parent.glob("*.yaml") if path != DEFAULTS)
 

@@ -9,10 +9,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from datamodules.base import default_workers
-from datamodules.reading import read_image
+from datamodules.images.decoding import read_image
+from datamodules.loading.samplers import Key
 from datamodules.records import DataError
-from datamodules.samplers import Key
-from datamodules.transforms import Augment
+from datamodules.transforms.geometry import Augment
 
 
 def batches(loader):

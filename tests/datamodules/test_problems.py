@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from datamodules.batch import ANY_CLASS
-from datamodules.coco import read_coco
-from datamodules.image_files import check_images
+from datamodules.formats.coco import read_coco
+from datamodules.formats.visdrone import read_visdrone
+from datamodules.images.headers import check_images
 from datamodules.records import DataError, Problems
-from datamodules.visdrone import read_visdrone
 
 
 def write_noise(path, height=48, width=64):

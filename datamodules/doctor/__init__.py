@@ -1,4 +1,0 @@
-"""The doctor: reads a data set once, reports what is wrong with it, draws it, and advises options.
-
-Called as `python -m datamodules.doctor --config configs/custom.yaml --data.train_images DIR ...`.
-"""

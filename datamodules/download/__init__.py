@@ -1,0 +1,1 @@
+"""Data sets from the internet: fetched, checked and unpacked, once."""

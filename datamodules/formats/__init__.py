@@ -1,0 +1,1 @@
+"""Readers, one a format: annotation files to `Records`."""

@@ -1,0 +1,1 @@
+"""Image files: judged without decoding, decoded, cached."""

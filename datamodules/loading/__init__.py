@@ -1,0 +1,1 @@
+"""From records to batches in the training process: order, samples, hand-over."""

@@ -1,0 +1,1 @@
+"""Generated aerial scenes: drawn, and written as a COCO data set."""

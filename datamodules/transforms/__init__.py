@@ -1,0 +1,1 @@
+"""Random changes of training samples: drawn as a plan, then carried out."""

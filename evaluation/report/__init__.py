@@ -1,0 +1,1 @@
+"""What an evaluation leaves behind: text, JSON files, figures and report.html."""

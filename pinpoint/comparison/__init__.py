@@ -1,0 +1,1 @@
+"""compare.py: trains variants with several seeds, and tells differences from noise."""

@@ -1,0 +1,84 @@
+"""The examination of a data set: every check, once."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+from datamodules.base import DetectionDataModule
+from datamodules.records import DataError, Record, Split
+from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
+from pinpoint.doctor.findings import Finding
+from pinpoint.doctor.near_duplicates import Pair, find_pairs
+from pinpoint.doctor.objects import Objects, gather
+from pinpoint.doctor.pixels import Pixels, read_pixels
+from pinpoint.doctor.rows import Rows, check_rows
+
+COMPARED: tuple[tuple[Split, Split], ...] = (("val", "train"), ("train", "train"), ("val", "val"))
+"""Splits between which near duplicates are looked for."""
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What the doctor knows about a data set.
+
+    Attributes:
+        class_names: name of each class index.
+        image_size: (H, W) of the network's input.
+        findings: everything that is wrong or worth knowing.
+        objects: the objects of each split that could be read.
+        leaks: images of val with their near duplicates in train.
+    """
+
+    class_names: list[str]
+    image_size: tuple[int, int]
+    findings: list[Finding] = field(default_factory=list)
+    objects: dict[Split, Objects] = field(default_factory=dict)
+    leaks: list[tuple[Pair, Pixels, Pixels]] = field(default_factory=list)
+
+
+def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagnosis:
+    """Read a data set and check all of it.
+
+    Args:
+        data: the data module of a recipe.
+        annotations_only: decode no images, and look for no near duplicates.
+    """
+    result = Diagnosis(data.class_names, data.image_size)
+    findings, paths = result.findings, dict[str, Split]()
+    records: dict[Split, list[Record]] = {}
+    pixels: dict[Split, list[Pixels]] = {}
+    for split, reader in data.readers.items():
+        rows, failed = Rows(), []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the findings say it with file and row
+                images = reader(data.class_names, rows).images
+        except DataError as error:
+            images, failed = [], [Finding("unusable", split, "", str(error))]
+        paths |= dict.fromkeys((*rows.images, *(record.path for record in images)), split)
+        if split == "test":
+            continue  # its images may lie among the others; no more is asked of it
+        findings += failed
+        findings += [Finding("unusable", split, "", message) for message in rows.found]
+        findings += check_rows(rows.read, split, data.image_size)
+        if not failed:
+            records[split] = images
+    findings += check_orphans(paths)
+    for split, images in records.items():
+        if not annotations_only:
+            pixels[split] = read_pixels(images)
+        findings += check_images(images, pixels.get(split), split)
+        result.objects[split] = gather(images, data.image_size)
+    findings += check_classes(result.objects, data.class_names)
+    for split, other in COMPARED:
+        if split in pixels and other in pixels:
+            thumbnails = {name: [image.thumbnail for image in pixels[name]] for name in (split, other)}
+            pairs = find_pairs(thumbnails[split], None if other == split else thumbnails[other])
+            findings += describe_pairs(pairs, records[split], records[other], split, other != split)
+            result.leaks += [
+                (pair, pixels[split][pair.query], pixels[other][pair.other])
+                for pair in pairs
+                if other != split
+            ]
+    return result

@@ -1,0 +1,117 @@
+"""What the doctor leaves behind: a report with pictures, a table of all findings, and advice."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from pinpoint.doctor.advice import advise, write_yaml
+from pinpoint.doctor.diagnosis import Diagnosis
+from pinpoint.doctor.figures import draw_overview, draw_pairs
+from pinpoint.doctor.findings import KINDS, by_kind
+from pinpoint.doctor.objects import percentiles
+
+EXAMPLES = 5
+"""Findings of a kind that the report shows; `findings.csv` has them all."""
+
+
+def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[Path], command: str) -> None:
+    """Write `report.md`, `findings.csv`, `advice.yaml` and the pictures.
+
+    Args:
+        result: see `examine`.
+        folder: where to; made if need be.
+        name: of the data set, for the heading.
+        recipes: the recipes that the advice comes after.
+        command: how the doctor was called.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "findings.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("severity", "kind", "split", "image", "message"))
+        for kind, group in by_kind(result.findings).items():
+            table.writerows((KINDS[kind].severity, *astuple(finding)) for finding in group)
+    lines = [f"# The doctor on {name}", "", f"    {command}", ""]
+    if result.objects:
+        draw_overview(result.objects, result.class_names, result.image_size).savefig(folder / "overview.png")
+        lines += [*_statistics(result), "", "![statistics](overview.png)", ""]
+    lines += ["## Findings", "", *_findings(result)]
+    if result.leaks:
+        draw_pairs(result.leaks).savefig(folder / "near_duplicates.png")
+        lines += [
+            "## Validation images (left) seen in training (right), the most alike first",
+            "",
+            "![near duplicates](near_duplicates.png)",
+            "",
+        ]
+    train = result.objects.get("train")
+    if train and (advice := advise(train, result.class_names, result.image_size)):
+        path = folder / "advice.yaml"
+        configs = " ".join(f"--config {recipe}" for recipe in (*recipes, path))
+        write_yaml(advice, path, f"python train.py {configs}")
+        lines += ["## Advice", "", "| option | value | why |", "|---|---|---|"]
+        for item in advice:
+            key = ".".join(item.key).replace(".init_args", "")
+            lines.append(f"| {key} | {item.value} | {item.reason} |")
+        lines += ["", f"As a configuration: `{path.name}`, to be given to train.py after the recipe.", ""]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def summary(result: Diagnosis) -> Iterator[str]:
+    """Lines for the console: what was read, and how much of each kind was found."""
+    for split, objects in result.objects.items():
+        yield f"{split}: {len(objects.sizes)} images, {len(objects.boxes)} objects"
+    groups = by_kind(result.findings)
+    for kind, group in groups.items():
+        yield f"{KINDS[kind].severity:8}{len(group):6}  {KINDS[kind].title}; the first: {group[0].message}"
+    if not groups:
+        yield "nothing is wrong"
+
+
+def _findings(result: Diagnosis) -> Iterator[str]:
+    groups = by_kind(result.findings)
+    if not groups:
+        yield "None."
+    for kind, group in groups.items():
+        about = KINDS[kind]
+        yield f"### {about.severity}: {about.title} ({len(group)})"
+        yield ""
+        yield f"What helps: {about.remedy}."
+        yield ""
+        yield from (f"- {finding.split}: {finding.message}" for finding in group[:EXAMPLES])
+        if len(group) > EXAMPLES:
+            yield f"- and {len(group) - EXAMPLES} more in findings.csv"
+        yield ""
+
+
+def _statistics(result: Diagnosis) -> Iterator[str]:
+    """A table with a column for each split."""
+    splits = list(result.objects)
+    yield "| | " + " | ".join(splits) + " |"
+    yield "|---|" + "---|" * len(splits)
+    rows = {
+        "images": [f"{len(own.sizes)}" for own in result.objects.values()],
+        "of them without objects": [f"{(own.per_image == 0).sum()}" for own in result.objects.values()],
+        "objects": [f"{len(own.boxes)}" for own in result.objects.values()],
+    }
+    height, width = result.image_size
+    for title, name in (
+        ("side, original px", "sides"),
+        (f"side at {width}x{height}, px", "input_sides"),
+        ("objects an image", "per_image"),
+    ):
+        rows[f"{title}: least, 10 %, median, 90 %, most"] = [
+            " / ".join(f"{value:.3g}" for value in percentiles(getattr(own, name)))
+            for own in result.objects.values()
+        ]
+    rows["with a neighbour within one side"] = [
+        f"{(own.neighbours()[0] > 0).sum() / max(len(own.boxes), 1):.0%}" for own in result.objects.values()
+    ]
+    classes = {  # apart: one may be called "objects"
+        name: [f"{(own.labels == label).sum()}" for own in result.objects.values()]
+        for label, name in enumerate(result.class_names)
+    }
+    for title, cells in (*rows.items(), *classes.items()):
+        yield f"| {title} | " + " | ".join(cells) + " |"
