@@ -1,12 +1,27 @@
 """The feature pyramid of any timm backbone."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
+
+PROBED = ((192, 256), (256, 320))
+"""(height, width) of the images on which a backbone must show its strides."""
+
+WAYS: tuple[dict[str, Any], ...] = (
+    {"feature_cls": "getter"},
+    {"feature_cls": "getter", "dynamic_img_size": True},
+    {},
+)
+"""How timm may be asked for features, best first.
+
+Only the getter cuts off the layers beyond the last map in every family: unused parameters would stop
+distributed training, and cost time everywhere. Some transformers take images of any size only if told to, and
+a few older models know no getter.
+"""
 
 
 class Backbone(nn.Module):
@@ -32,10 +47,12 @@ class Backbone(nn.Module):
         self, name: str, strides: Sequence[int], pretrained: bool | Path = False, in_channels: int = 3
     ) -> None:
         super().__init__()
+        import timm  # a third of a second, which commands without a network need not wait for
+
         if not timm.is_model(name):
-            close = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+            close = get_close_matches(name, timm.list_models(), 8, 0.6)
             raise ValueError(f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}")
-        levels, options = _levels(name, strides)
+        levels, options = _levels(name, strides, in_channels)
         if isinstance(pretrained, Path):
             if not pretrained.is_file():
                 raise ValueError(f"no weights at {pretrained}: give the file of {name}'s ImageNet weights")
@@ -69,24 +86,50 @@ class Backbone(nn.Module):
         return maps
 
 
-def _levels(name: str, strides: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-    """Indices of the strides among the model's feature maps, and how to ask timm for them."""
-    with torch.device("meta"):  # a look at the structure, no weights
+def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[int], dict[str, Any]]:
+    """Indices of the strides among the model's feature maps, and how to ask timm for them.
+
+    What timm says of a model's strides is not always what it does (unpadded convolutions, images of one size
+    only), so the maps are measured, on the meta device, without weights or arithmetic.
+
+    Raises:
+        ValueError: no way of asking gives maps at these strides.
+    """
+    from timm import create_model
+
+    reasons: list[str] = []
+    for options in WAYS:
+        ask: dict[str, Any] = {"features_only": True, "in_chans": in_channels, **options}
         try:
-            probe: Any = timm.create_model(name, features_only=True)
-            reductions = probe.feature_info.reduction()
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(f"timm backbone {name!r} has no feature pyramid: choose another") from error
-        # Only this way of asking cuts off the layers beyond the last map in every family of models: unused
-        # parameters would stop distributed training, and cost time everywhere.
-        cuts = hasattr(timm.create_model(name), "forward_intermediates")
-    missing = [stride for stride in strides if stride not in reductions]
-    if missing:
-        raise ValueError(
-            f"backbone {name!r} has no features at stride {missing}, only at {reductions}: "
-            "choose --model.network.strides among these"
-        )
-    return [reductions.index(stride) for stride in strides], {"feature_cls": "getter"} if cuts else {}
+            with torch.device("meta"):
+                features = create_model(name, **ask).feature_info
+                reductions = features.reduction()
+                if missing := [stride for stride in strides if stride not in reductions]:
+                    raise ValueError(
+                        f"backbone {name!r} has no features at stride {missing}, only at "
+                        f"{sorted(set(reductions))}: choose --model.network.strides among these"
+                    )
+                # Of several maps of a stride the last has seen most.
+                last = dict(zip(reductions, features.out_indices, strict=True))
+                levels = [last[stride] for stride in strides]
+                model = create_model(name, out_indices=levels, **ask).eval()
+                channels = model.feature_info.channels()
+                for height, width in PROBED:
+                    maps = model(torch.empty(1, in_channels, height, width))
+                    expected = [
+                        (1, c, height // s, width // s) for c, s in zip(channels, strides, strict=True)
+                    ]
+                    if [tuple(one.shape) for one in maps] != expected:
+                        sizes = ", ".join(f"{one.shape[-2]} x {one.shape[-1]}" for one in maps)
+                        raise RuntimeError(f"maps of {sizes} at strides {strides} of {height} x {width} px")
+        except (RuntimeError, TypeError, AttributeError, AssertionError, IndexError, KeyError) as error:
+            reasons.append(f"{error}".split("\n")[0] or type(error).__name__)
+        else:
+            return levels, dict(options)
+    raise ValueError(
+        f"backbone {name!r} gives no feature pyramid for images of any size ({reasons[0]}): choose another, "
+        "such as mobilenetv4_conv_small, convnext_atto or swin_tiny_patch4_window7_224"
+    )
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

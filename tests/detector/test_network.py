@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from timm import create_model
+from timm import create_model, list_models, list_modules
 
 from detector.backbone import Backbone
 from detector.neck import PAN
@@ -85,6 +85,45 @@ def test_an_unknown_backbone_gets_close_names() -> None:
 def test_a_backbone_without_the_stride_says_which_it_has() -> None:
     with pytest.raises(ValueError, match=r"no features at stride \[2\], only at \[4, 8, 16, 32\]"):
         Backbone("hgnetv2_b0", (2, 4))
+
+
+def test_a_backbone_whose_maps_are_not_where_timm_says_is_refused() -> None:
+    # Convolutions without padding: 192 px end in 21 and 10 cells, not in 24 and 12.
+    with pytest.raises(ValueError, match=r"maps of 21 x 29, 10 x 14 at strides \(8, 16\) of 192 x 256 px"):
+        Backbone("inception_v3", (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [("swin_tiny_patch4_window7_224", (4, 8)), ("vit_tiny_patch16_224", (16,)), ("hardcorenas_b", (8, 16))],
+)
+def test_what_timm_gives_for_one_size_only_is_asked_for_any(name: str, strides: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        maps = Backbone(name, strides).eval()(torch.empty(1, 3, 320, 448))
+    assert [tuple(one.shape[-2:]) for one in maps] == [(320 // s, 448 // s) for s in strides]
+
+
+def test_of_several_maps_of_a_stride_the_last_is_taken() -> None:
+    # A plain transformer has twelve maps at stride 16, one a block.
+    assert Backbone("vit_tiny_patch16_224", (16,)).features.out_indices == [11]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list_modules())
+def test_every_family_of_timm_works_or_is_refused_in_one_message(family: str) -> None:
+    small = ("atto", "nano", "pico", "femto", "tiny", "xxs", "_xs", "050", "_s0", "_b0", "_0", "18", "small")
+    names = sorted(list_models(module=family), key=lambda n: (not any(s in n for s in small), len(n)))
+    with torch.device("meta"):
+        if not names or sum(p.numel() for p in create_model(names[0]).parameters()) > 60e6:
+            pytest.skip("no model of its own below 60 M parameters")
+        message, maps = "", []
+        try:
+            maps = Backbone(names[0], (8, 16, 32)).eval()(torch.empty(2, 3, 448, 320))
+        except ValueError as error:
+            message = str(error)
+    shapes = [tuple(one.shape[-2:]) for one in maps]
+    refused = names[0] in message and "choose" in message and "\n" not in message
+    assert refused or shapes == [(56, 40), (28, 20), (14, 10)]
 
 
 def test_weights_from_a_local_file(tmp_path: Path) -> None:
