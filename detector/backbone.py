@@ -102,7 +102,7 @@ def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[i
         ask: dict[str, Any] = {"features_only": True, "in_chans": in_channels, **options}
         try:
             with torch.device("meta"):
-                features = create_model(name, **ask).feature_info
+                features: Any = create_model(name, **ask).feature_info
                 reductions = features.reduction()
                 if missing := [stride for stride in strides if stride not in reductions]:
                     raise ValueError(
@@ -112,7 +112,7 @@ def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[i
                 # Of several maps of a stride the last has seen most.
                 last = dict(zip(reductions, features.out_indices, strict=True))
                 levels = [last[stride] for stride in strides]
-                model = create_model(name, out_indices=levels, **ask).eval()
+                model: Any = create_model(name, out_indices=levels, **ask).eval()
                 channels = model.feature_info.channels()
                 for height, width in PROBED:
                     maps = model(torch.empty(1, in_channels, height, width))
