@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/evaluation.py hides it
 from evaluation.bootstrap import image_weights
-from pinpoint.comparison import differences as comparison
-from pinpoint.comparison.differences import Difference, student_quantile
+from pinpoint.comparison.differences import Difference
 
 IMAGES, RESAMPLES, TRIALS = 100, 200, 2000
 NOISE = {"seeds": (1.0, 0.0), "both alike": (1.0, 1.0), "images": (0.0, 1.0)}
@@ -32,7 +32,7 @@ def intervals(
     error = per_seed.std(ddof=1) / math.sqrt(n)
     seeds = rng.integers(0, n, (RESAMPLES, n))
     both = np.take_along_axis(resampled.T, seeds, axis=1).mean(axis=1)
-    reach = quantile(n - 1) * error
+    reach = stdtrit(n - 1, 0.975) * error
     return {
         "bootstrap, seeds": tuple(np.percentile(per_seed[seeds].mean(axis=1), (2.5, 97.5))),
         "bootstrap, seeds x images": tuple(np.percentile(both, (2.5, 97.5))),
@@ -41,18 +41,8 @@ def intervals(
     }
 
 
-DEGREES = np.geomspace(1, 2000, 500)
-QUANTILES = np.array([student_quantile(0.975, degrees) for degrees in DEGREES])
-
-
-def quantile(degrees: float) -> float:
-    """97.5 % quantile of Student's t, from a table: thousands are needed here."""
-    return float(np.interp(degrees, DEGREES, QUANTILES))
-
-
 def main() -> None:
     """Print the share of intervals that hold 0, and their mean width in true standard errors."""
-    comparison.student_quantile = lambda _, degrees: quantile(degrees)
     rng, weights = np.random.default_rng(0), image_weights(IMAGES, RESAMPLES)
     print("| seeds | noise of | " + " | ".join(intervals(rng.normal(size=(2, IMAGES)), weights, rng)) + " |")
     print("|--|--|--|--|--|--|")
