@@ -12,7 +12,9 @@ from pathlib import Path
 
 from pinpoint.cli.errors import user_errors
 from pinpoint.comparison.report import write_report
-from pinpoint.comparison.runner import locked, machines, plan, read_cell, read_variants, run
+from pinpoint.comparison.runner import locked, run
+from pinpoint.comparison.tasks import machines, plan, read_cell
+from pinpoint.comparison.variants import read_variants
 
 
 def main(args: list[str] | None = None) -> None:

@@ -6,8 +6,10 @@ Model and data come from the checkpoint; every option of train.py overrides them
 import argparse
 from pathlib import Path
 
-from detector.evaluation_report import Outputs, write_evaluation
+from datamodules.base import DetectionDataModule
+from datamodules.images.decoding import image_loader
 from evaluation.difference import predictions_path
+from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
 from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 from pinpoint.cli.errors import user_errors
 
@@ -46,8 +48,23 @@ def main(args: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
     outputs = Outputs(folder, options.report, options.submission, against)
-    print(write_evaluation(cli.model, cli.datamodule, results, facts, outputs))
+    data = scored_data(cli.datamodule)
+    limit = cli.model.postprocess.max_detections
+    print(write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs))
     print(f"\nmetrics.json, predictions.json{' and report.html' * options.report} are in {folder}")
+
+
+def scored_data(data: DetectionDataModule) -> ScoredData:
+    """What the outputs need to know of the data."""
+    images = data.evaluated.images
+    return ScoredData(
+        class_names=data.class_names,
+        category_ids=data.category_ids,
+        file_names={image.info.image_id: image.info.file_name for image in images},
+        sizes={image.info.image_id: image.info.size for image in images},
+        load_image=image_loader(data.evaluated),
+        visdrone_annotations=data.visdrone_annotations,
+    )
 
 
 if __name__ == "__main__":

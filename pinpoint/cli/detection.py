@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "Tip: For seamless cloud" not in record.getMessage()
 )
+
+OUR_CLASS = re.compile(r"(?<=class_path: )(?:datamodules|detector|losses)\.(?:\w+\.)*(\w+)")
+"""A class of ours in a configuration; its name alone finds it, whichever module it stood in when saved."""
 
 
 class Parser(LightningArgumentParser):
@@ -97,10 +101,9 @@ class DetectionCLI(LightningCLI):
             ValueError: the weights do not fit the model that the overrides ask for.
         """
         names = json.dumps(checkpoint["class_names"])
+        config = OUR_CLASS.sub(r"\1", checkpoint["config"])
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
-        cli = cls(
-            ["--config", checkpoint["config"], *quiet, f"--data.class_names={names}", *overrides], False
-        )
+        cli = cls(["--config", config, *quiet, f"--data.class_names={names}", *overrides], False)
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:

@@ -8,11 +8,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 # Imported so that `class_path: NAME` finds these classes by their short names.
-import datamodules.formats.coco
-import datamodules.formats.visdrone
-import datamodules.formats.voc
-import datamodules.formats.yolo
-import datamodules.scenes.writing  # noqa: F401
+import datamodules.modules  # noqa: F401
 from datamodules.base import DetectionDataModule
 
 DEFAULTS = Path(__file__).parents[2] / "configs" / "default.yaml"
