@@ -66,9 +66,38 @@ class Spy:
             sys.exit()
 sys.meta_path.insert(0, Spy())
 import {module}
+import torch
 """
     environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert run.stdout == "GOMP_SPINCOUNT = 1000\n"
+
+
+HEAVY = {
+    "torch",
+    "lightning",
+    "matplotlib",
+    "albumentations",
+    "tensorboard",
+    "timm",
+    "cv2",
+    "scipy",
+    "jsonargparse",
+}
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "doctor"])
+def test_help_waits_for_no_library(command: str) -> None:
+    code = f"""
+import sys
+from pinpoint.__main__ import main
+try:
+    main(["{command}", "--help"])
+finally:
+    print(sorted({HEAVY} & sys.modules.keys()), file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stderr == "[]\n"
+    assert "--config" in run.stdout

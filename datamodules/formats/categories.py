@@ -8,9 +8,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.rows import ObjectList
-from datamodules.problems import DataError, Problems
-from datamodules.records import Record, Records
+from datamodules.records import DataError, ObjectList, Problems, Record, Records
 
 
 class Categories:

@@ -2,19 +2,20 @@
 
 import json
 import logging
-import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-# Imported so that `class_path: NAME` finds its classes by their short names; `recipes` does so for data.
-import detector.callbacks  # noqa: F401
 from detector.module import Detector
+from pinpoint.cli.arguments import tidy
+from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
@@ -27,32 +28,6 @@ warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "Tip: For seamless cloud" not in record.getMessage()
 )
-
-OUR_CLASS = re.compile(r"(?<=class_path: )(?:datamodules|detector|losses)\.(?:\w+\.)*(\w+)")
-"""A class of ours in a configuration; its name alone finds it, whichever module it stood in when saved."""
-
-
-class Parser(LightningArgumentParser):
-    """Reports a wrong option in one message, not after hundreds of lines of usage."""
-
-    def add_lightning_class_args(
-        self,
-        lightning_class: Any,  # noqa: ANN401  # Lightning's union of callables
-        nested_key: str,
-        subclass_mode: bool = False,
-        required: bool = True,
-    ) -> list[str]:
-        """Add `data` as an argument that must be there.
-
-        Lightning's own way lets it be None, and every mistake in it then ends in two pages about that.
-        """
-        if lightning_class is LightningDataModule:
-            self.add_argument(f"--{nested_key}", type=lightning_class, required=True)
-            return [nested_key]
-        return super().add_lightning_class_args(lightning_class, nested_key, subclass_mode, required)
-
-    def print_usage(self, file: object = None) -> None:
-        """Print nothing; --help prints it all."""
 
 
 class KeepConfig(SaveConfigCallback):
@@ -86,7 +61,11 @@ class DetectionCLI(LightningCLI):
             parser_class=Parser,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"default_config_files": [str(DEFAULTS)]},
+            parser_kwargs={
+                "default_config_files": [str(DEFAULTS)],
+                "usage": "train.py --config RECIPE [--section.option=value ...]",
+                "description": "Every option; --print_config shows them with the values of the recipe.",
+            },
         )
 
     @classmethod
@@ -101,9 +80,13 @@ class DetectionCLI(LightningCLI):
             ValueError: the weights do not fit the model that the overrides ask for.
         """
         names = json.dumps(checkpoint["class_names"])
-        config = OUR_CLASS.sub(r"\1", checkpoint["config"])
+        # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
+        config = yaml.safe_load(checkpoint["config"])
+        config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
-        cli = cls(["--config", config, *quiet, f"--data.class_names={names}", *overrides], False)
+        cli = cls(
+            [f"--config={yaml.safe_dump(config)}", *quiet, f"--data.class_names={names}", *overrides], False
+        )
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -136,20 +119,41 @@ class DetectionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever the process was called with."""
+        assert isinstance(parser, Parser)
         assert args is None or isinstance(args, list)
-        self.config = parser.parse_args(args)
+        parser.given = tidy(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(list(parser.given))
 
     def before_instantiate_classes(self) -> None:
-        """Name the run folder after the recipe, unless it has a name; without a logger log no rates."""
-        logger = self.config.trainer.logger
-        if logger is False:
-            callbacks = self.config.trainer.callbacks or []
-            self.config.trainer.callbacks = [
-                c for c in callbacks if "LearningRateMonitor" not in c.class_path
-            ]
+        """Name the run folder after the recipe, unless it has a name; without a logger log no rates.
+
+        Raises:
+            ValueError: a callback that does not go with this training.
+        """
+        trainer = self.config.trainer
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        callbacks = trainer.callbacks or []
+        for callback in callbacks:
+            if remedy := UNFIT.get(callback.class_path.rpartition(".")[2]):
+                raise ValueError(f"{callback.class_path.rpartition('.')[2]} does not go with {remedy}")
+        if loggers == [False]:
+            trainer.callbacks = [c for c in callbacks if "LearningRateMonitor" not in c.class_path]
         recipes = self.config.config
-        if recipes and logger and logger.init_args.name == "lightning_logs":
-            logger.init_args.name = "-".join(Path(str(recipe)).stem for recipe in recipes)
+        for logger in loggers:
+            options = getattr(logger, "init_args", {})
+            if recipes and options.get("name") == "lightning_logs":
+                options["name"] = "-".join(Path(str(recipe)).stem for recipe in recipes)
+
+
+UNFIT = {
+    "LearningRateFinder": "a schedule of warm-up and cosine: compare rates with compare.py --vary "
+    "model.optimizer.lr 0.002 0.004 0.008",
+    "BackboneFinetuning": "averaged weights and a schedule for all steps: hold the backbone back with "
+    "--model.backbone_lr=0.1 (0 freezes it)",
+    "BatchSizeFinder": "batches of uneven numbers of objects: choose --data.batch_size",
+    "StochasticWeightAveraging": "the EMA callback, which averages weights already",
+}
+"""Callbacks of Lightning that cannot work here, and what to do instead."""
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

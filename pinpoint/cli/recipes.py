@@ -1,51 +1,126 @@
-"""The data section of a recipe, for commands that look at data and need no model."""
+"""Recipes: where they are, what they are for, and the data section of one for commands that need no model."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
-# Imported so that `class_path: NAME` finds these classes by their short names.
-import datamodules.modules  # noqa: F401
-from datamodules.base import DetectionDataModule
+if TYPE_CHECKING:
+    from datamodules.base import DetectionDataModule
 
-DEFAULTS = Path(__file__).parents[2] / "configs" / "default.yaml"
+_PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "recipes")
+RECIPES = next((folder for folder in _PLACES if (folder / "default.yaml").is_file()), _PLACES[0])
+"""Folder of the recipes: `configs/` of a clone, `pinpoint/recipes/` where the package is installed."""
+
+DEFAULTS = RECIPES / "default.yaml"
 SECTIONS = ("seed_everything", "data")
 
 
+class Format(NamedTuple):
+    """What a user must know to train on data of a format.
+
+    Attributes:
+        recipe: the one to start from.
+        options: those that say where the data is.
+        what: the format in words.
+    """
+
+    recipe: str
+    options: str
+    what: str
+
+
+FORMATS = {
+    "CocoDataModule": Format(
+        "custom",
+        "--data.train_images DIR --data.train_annotations FILE\n"
+        "      --data.val_images DIR --data.val_annotations FILE",
+        "COCO: two image folders, two JSON files",
+    ),
+    "YoloDataModule": Format("yolo", "--data.yaml FILE", "YOLO: a data.yaml, a text file an image"),
+    "VocDataModule": Format("voc", "--data.root DIR", "Pascal VOC: Annotations, JPEGImages, ImageSets/Main"),
+    "VisDroneDataModule": Format("visdrone_hybrid", "--data.root DIR", "VisDrone: downloads itself"),
+    "ScenesDataModule": Format("quickstart", "", "no data at hand: generated aerial scenes"),
+}
+"""By the name of a data module."""
+
+
+def recipe_table() -> str:
+    """Lines that say which recipe is for which format."""
+    return "\n".join(
+        f"  {one.what}\n    --config {one.recipe} {one.options}".rstrip() for one in FORMATS.values()
+    )
+
+
+def find_recipe(given: str) -> Path:
+    """A recipe's file: the path itself, or one of ours by its name, with or without folder and ending.
+
+    Raises:
+        ValueError: there is none; says which there are.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    ours = {recipe.stem: recipe for recipe in sorted(RECIPES.glob("*.yaml"))}
+    if path.suffix in ("", ".yaml", ".yml") and str(path.parent) in (".", "configs") and path.stem in ours:
+        return ours[path.stem]
+    close = get_close_matches(path.stem, ours, 3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ValueError(
+        f"no recipe at {given}: {hint}ours are {', '.join(ours)}; or give the path of a YAML file"
+    )
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Sections of a recipe; line ends and byte order marks of any editor pass.
+
+    Raises:
+        ValueError: the file cannot be read, says at which line, or is no mapping.
+    """
+    try:
+        recipe = yaml.safe_load(path.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a recipe ({error}): give a YAML file in UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(
+            f"{path}{line} cannot be read as a recipe ({getattr(error, 'problem', None) or error}): indent "
+            "with spaces, two more for what belongs to the line above, and put a space after each colon"
+        ) from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} is not a recipe: it must hold sections such as data and model")
+    return recipe
+
+
 def data_module(configs: Sequence[Path], overrides: Sequence[str] = ()) -> DetectionDataModule:
-    """Build the data module that train.py would build; other sections of the recipes are left aside.
+    """Build the data module that train.py would build.
+
+    What recipes and options say of other sections is left aside.
 
     Args:
         configs: recipes, merged in order on top of configs/default.yaml.
-        overrides: command line arguments that come after them: `--data...` and `--seed_everything`.
+        overrides: command line arguments of train.py that come after them.
 
     Raises:
         ValueError: a recipe that cannot be read, or an option that does not exist or has a wrong value.
     """
-    parser = ArgumentParser(exit_on_error=False)
+    from datamodules.base import DetectionDataModule
+    from pinpoint.cli.arguments import of_sections, tidy
+    from pinpoint.cli.parser import Parser
+
+    given = [*(f"--config={config}" for config in configs), *overrides]
+    parser = Parser()
+    parser.given = tidy(given)
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed_everything", type=int, default=0)
     parser.add_argument("--data", type=DetectionDataModule, required=True)
     parser.link_arguments("seed_everything", "data.init_args.seed")
-    recipes = [f"--config={yaml.safe_dump(_sections(path))}" for path in (DEFAULTS, *configs)]
-    try:
-        built = parser.instantiate(parser.parse_args([*recipes, *overrides]))
-    except ArgumentError as error:
-        given = ", ".join(map(str, configs)) or "no --config"
-        raise ValueError(f"{given}: {error}") from error
+    arguments = of_sections([f"--config={DEFAULTS}", *parser.given], SECTIONS)
+    built = parser.instantiate(parser.parse_args(arguments))
     module: DetectionDataModule = built.data
     return module
-
-
-def _sections(path: Path) -> dict[str, Any]:
-    """What a recipe says about data."""
-    try:
-        recipe = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as a recipe ({error}): give a YAML file") from error
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path} is not a recipe: it must hold sections such as data and model")
-    return {name: recipe[name] for name in SECTIONS if name in recipe}

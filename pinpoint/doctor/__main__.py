@@ -9,11 +9,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from pinpoint.cli.arguments import data_label, tidy
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import data_module
-from pinpoint.doctor.diagnosis import examine
-from pinpoint.doctor.findings import count
-from pinpoint.doctor.report import summary, write_report
 
 
 def main(args: list[str] | None = None) -> int:
@@ -31,11 +29,18 @@ def main(args: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--config", type=Path, action="append", required=True, help="recipe, as for train.py")
-    add("--output", type=Path, help="folder of the report; runs/doctor/RECIPE if not given")
+    add("--output", type=Path, help="folder of the report; runs/doctor/RECIPE_DATA if not given")
     add("--annotations-only", action="store_true", help="open no images: no damage, no near duplicates, fast")
     options, overrides = parser.parse_known_args(args)
     name = options.config[-1].stem
-    folder = options.output or Path("runs/doctor") / name
+    label = "_".join([name, *data_label(tidy(overrides))])
+    folder = options.output or Path("runs/doctor") / label
+
+    # Late: all this takes seconds, which --help does not need.
+    from pinpoint.doctor.diagnosis import examine
+    from pinpoint.doctor.findings import count
+    from pinpoint.doctor.report import summary, write_report
+
     data = data_module(options.config, overrides)
     data.prepare_data()
     result = examine(data, options.annotations_only)

@@ -1,0 +1,78 @@
+"""Scores a checkpoint: the command behind evaluate.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pinpoint.cli.arguments import data_label, tidy
+
+DESCRIPTION = """Score a checkpoint: python evaluate.py --ckpt_path RUN/checkpoints/best.ckpt [--option value]
+
+Model and data come from the checkpoint, the machine and precision from here: the whole split is scored.
+Options of train.py override, for example --data.val_annotations=other.json; so does --config RECIPE.
+"""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Print the scores, write metrics.json, predictions.json and report.html; args are the command line's."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "evaluate.py", description=DESCRIPTION, formatter_class=raw, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--ckpt_path", type=Path, required=True, help="checkpoint that train.py wrote")
+    add("--split", choices=["val", "test"], default="val", help="split to score")
+    add("--output", type=Path, help="folder of the results; evaluation_SPLIT in the run folder if not given")
+    add("--no-report", dest="report", action="store_false", help="leave report.html and its figures out")
+    add("--submission", type=Path, metavar="DIR", help="write VisDrone's official result files there")
+    add("--against", type=Path, metavar="FILE", help="metrics.json or predictions.json to compare with")
+    options, rest = parser.parse_known_args(args)
+    overrides = tidy(rest)
+
+    # Late: all this takes seconds, which --help does not need.
+    from detector.evaluation_report import Outputs, write_evaluation
+    from evaluation.difference import predictions_path
+    from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+
+    against = predictions_path(options.against) if options.against else None
+    checkpoint = load_checkpoint(str(options.ckpt_path))
+    cli = DetectionCLI.from_checkpoint(checkpoint, overrides)
+    if options.split == "test" and cli.datamodule.test_split != "test":
+        raise ValueError("the data has no test split: name one where its format can, or score --split val")
+    folder = options.output or results_folder(options.ckpt_path, options.split, overrides)
+    for needed in filter(None, (folder, options.submission)):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"the results cannot be written to {needed} ({error.strerror}): use --output DIR"
+            ) from error
+    run = cli.trainer.validate if options.split == "val" else cli.trainer.test
+    run(cli.model, cli.datamodule, verbose=False)
+
+    results = cli.model.scores.gather()
+    if results is None:  # another rank writes
+        return
+    facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
+    outputs = Outputs(folder, options.report, options.submission, against)
+    print(write_evaluation(cli.model, cli.datamodule, results, facts, outputs))
+    print(f"\nmetrics.json, predictions.json{' and report.html' * options.report} are in {folder}")
+
+
+def results_folder(checkpoint: Path, split: str, overrides: Sequence[str]) -> Path:
+    """Where the results go: beside the checkpoint, under a name that says what was scored.
+
+    Args:
+        checkpoint: RUN/checkpoints/best.ckpt of a run, or a file that was moved anywhere.
+        split: "val" or "test".
+        overrides: options that differ from the training's, see `pinpoint.cli.arguments.tidy`.
+
+    Returns:
+        `evaluation_SPLIT`, with the checkpoint's name unless it is the best, and what the data is.
+    """
+    place = checkpoint.resolve().parent
+    parts = ["evaluation", split, *([checkpoint.stem] if checkpoint.stem != "best" else [])]
+    run = place.parent if place.name == "checkpoints" else place
+    return run / "_".join([*parts, *data_label(overrides)])

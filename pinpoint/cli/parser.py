@@ -1,0 +1,192 @@
+"""The parser of all commands that read recipes: short messages that say what was meant, help by sections."""
+
+from __future__ import annotations
+
+import re
+from argparse import SUPPRESS
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+
+# Imported so that `class_path: NAME` finds their classes by their short names.
+import datamodules.formats.coco
+import datamodules.formats.visdrone
+import datamodules.formats.voc
+import datamodules.formats.yolo
+import datamodules.scenes.writing  # noqa: F401
+import detector.callbacks  # noqa: F401
+from datamodules.base import DetectionDataModule
+from pinpoint.cli.arguments import data_class_name, data_options
+from pinpoint.cli.recipes import FORMATS, recipe_table
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_VALUE = re.compile(r"(?:Given value|Got value): (.*)")
+_CLASSES = (Callback, Logger, torch.optim.Optimizer, DetectionDataModule)
+"""Kinds of classes that recipes name."""
+
+
+class Parser(LightningArgumentParser):
+    """Reports a wrong option in one message that says what was meant.
+
+    Attributes:
+        given: the command line, see `pinpoint.cli.arguments.tidy`; messages speak of its data.
+    """
+
+    given: Sequence[str] = ()
+
+    def add_lightning_class_args(
+        self,
+        lightning_class: Any,  # noqa: ANN401  # Lightning's union of callables
+        nested_key: str,
+        subclass_mode: bool = False,
+        required: bool = True,
+    ) -> list[str]:
+        """Add `data` as an argument that must be there.
+
+        Lightning's own way lets it be None, and every mistake in it then ends in two pages about that.
+        """
+        if lightning_class is LightningDataModule:
+            self.add_argument(f"--{nested_key}", type=lightning_class, required=True)
+            return [nested_key]
+        return super().add_lightning_class_args(lightning_class, nested_key, subclass_mode, required)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ValueError with a message of ours.
+
+        Parsers of jsonargparse's own making, for parts of a command line, hand theirs up to the outer one.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ValueError(self._explain(message)) from ex
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Help: the options of the recipe's data module with the recipe's values, then all others.
+
+        The trainer's come last, as there are most of them.
+        """
+        chosen = _data_class(self.given)
+        self._action_groups = sorted(self._action_groups, key=lambda group: "trainer" in _dests(group))
+        others = str(super().format_help(*args, **kwargs))
+        if chosen is None:
+            return others
+        data = LightningArgumentParser(add_help=False, usage=SUPPRESS, description="")
+        data.add_class_arguments(chosen, "data", skip={"seed"})
+        own = {f"data.{key}": value for key, value in _leaves(data_options(self.given))}
+        data.set_defaults(
+            {key: value for key, value in own.items() if f"--{key}" in data._option_string_actions}
+        )
+        return f"{data.format_help().strip()}\n\n{others}"
+
+    def _explain(self, message: str) -> str:
+        """A message of jsonargparse in words of what the user typed."""
+        keys = [key.removeprefix("init_args.") for key in _KEY.findall(message)]
+        if "config" in keys:
+            keys.remove("config")
+            recipes = ", ".join(w.removeprefix("--config=") for w in self.given if w.startswith("--config="))
+            rest = message.replace('Parser key "config"', "")
+            return f"{recipes}: {self._explain(rest)}"
+        key = ".".join(keys)
+        if "arguments are required: data" in message:
+            return f"no data: give a recipe for the format of your data\n{recipe_table()}"
+        if unknown := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
+            words = [word for word in unknown[1].split() if word.startswith("-")] or [unknown[1]]
+            options = [word.split("=")[0].lstrip("-") for word in words]
+            return "\n".join(self._unknown(f"--{'.'.join([*keys, option])}") for option in options)
+        if unknown := re.search(r"Option '([^']+)' is not accepted", message):
+            return self._unknown(f"--{key}.{unknown[1].removeprefix('init_args.')}")
+        value = _VALUE.search(message)
+        if "NestedArg(" in message:
+            return (
+                f"--{key} is given a name and options: options belong to a class, such as "
+                f"--{key}=HybridLoss --{key}.gamma=2"
+            )
+        names = [
+            name
+            for found in re.findall(r"typing\.Literal\[([^\]]*)\]", message)
+            for name in found.split(", ")
+        ]
+        if names and value:
+            names = list(dict.fromkeys(name.strip("'") for name in names))
+            return f"--{key}={value[1]}: {_meant(value[1], names)}choose among {', '.join(names)}"
+        if missing := re.search(r"Expected a dot import path string: (\S+)", message):
+            kinds = {kind.__name__ for base in _CLASSES for kind in _subclasses(base)}
+            return (
+                f"--{key}={missing[1]}: no such class; {_meant(missing[1], kinds) or 'give its name or path'}"
+            )
+        return re.sub(r"\n\s*\n", "\n", message)
+
+    def _unknown(self, option: str) -> str:
+        """What to say of an option that does not exist."""
+        name = option.lstrip("-").rstrip("+")
+        data = data_class_name(self.given)
+        chosen = _data_class(self.given)
+        if name.startswith("data.") and chosen is None:
+            return f"{option} needs a recipe that names the format of your data:\n{recipe_table()}"
+        known = [known.lstrip("-") for known in self._option_string_actions if known.startswith("--")]
+        if chosen is not None:
+            known += _data_options(chosen)
+            leaf = name.split(".")[1] if "." in name else ""
+            others = [
+                f"{FORMATS[kind.__name__].what}: --config {FORMATS[kind.__name__].recipe}"
+                for kind in _subclasses(DetectionDataModule)
+                if kind.__name__ in FORMATS and kind is not chosen and f"data.{leaf}" in _own_options(kind)
+            ]
+            if name.startswith("data.") and others and f"data.{leaf}" not in known:
+                mine = FORMATS[data].what if data in FORMATS else data
+                return f"{option} is of another format; the recipe reads {mine}\n  " + "\n  ".join(others)
+        close = get_close_matches(name, known, 3, 0.88)
+        leaves: dict[str, list[str]] = {}
+        for one in known:
+            leaves.setdefault(one.rpartition(".")[2], []).append(one)
+        for leaf in get_close_matches(name.rpartition(".")[2], leaves, 2, 0.8):
+            close += [one for one in leaves[leaf] if one not in close]
+        meant = f"did you mean {' or '.join(f'--{one}' for one in close[:3])}?" if close else "see --help"
+        return f"there is no option {option}; {meant}"
+
+
+def _meant(given: str, names: Iterable[str]) -> str:
+    close = get_close_matches(given, names, 3, 0.5)
+    return f"did you mean {' or '.join(close)}? " if close else ""
+
+
+def _subclasses(base: type) -> Iterable[type]:
+    kind: type
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _subclasses(kind)
+
+
+def _data_class(args: Sequence[str]) -> type[DetectionDataModule] | None:
+    """The data module that a command line asks for."""
+    name = data_class_name(args)
+    return next((kind for kind in _subclasses(DetectionDataModule) if kind.__name__ == name), None)
+
+
+def _data_options(kind: type) -> list[str]:
+    """Names of all options of a data module, `data.augment.flip` and so on."""
+    parser = LightningArgumentParser(add_help=False)
+    parser.add_class_arguments(kind, "data", skip={"seed"})
+    return [name.lstrip("-") for name in parser._option_string_actions]
+
+
+def _own_options(kind: type) -> set[str]:
+    """Options that a data module has and not all have."""
+    return set(_data_options(kind)) - set(_data_options(DetectionDataModule))
+
+
+def _leaves(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _dests(group: Any) -> set[str]:  # noqa: ANN401  # argparse's private class
+    return {action.dest.split(".")[0] for action in group._group_actions}

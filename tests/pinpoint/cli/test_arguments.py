@@ -1,0 +1,170 @@
+"""Command lines as people type them."""
+
+import codecs
+from pathlib import Path
+
+import pytest
+
+from pinpoint.cli.arguments import data_label, of_sections, tidy
+from pinpoint.cli.detection import DetectionCLI
+from pinpoint.cli.recipes import RECIPES, find_recipe, read_recipe
+
+
+def refused(*args: str) -> str:
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        tidy(args)
+    return str(caught.value)
+
+
+class Parsed(DetectionCLI):
+    """A command line that is parsed, and nothing built."""
+
+    def instantiate_classes(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--data.image_size", "640"], "--data.image_size=[640, 640]"),
+        (["--data.image_size=640,1088"], "--data.image_size=[640, 1088]"),
+        (["--data.image_size=640x1088"], "--data.image_size=[640, 1088]"),
+        (["--data.image_size=[640,1088]"], "--data.image_size=[640,1088]"),
+        (["--model.network.strides", "4,8,16"], "--model.network.strides=[4,8,16]"),
+        (["--model.optimizer.lr", "1e-3"], "--model.optimizer.lr=1e-3"),
+        (["--trainer.max_epochs", "-1"], "--trainer.max_epochs=-1"),
+        (["--config", "quickstart"], f"--config={RECIPES / 'quickstart.yaml'}"),
+        (["-c", "configs/voc.yaml"], f"--config={find_recipe('voc')}"),
+        (["--help"], "--help"),
+    ],
+)
+def test_shorthands_are_written_out(given: list[str], meant: str, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # recipes are found from any folder
+    assert tidy(given) == [meant]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["epochs=10"], "--trainer.max_epochs=10"),
+        (["--epochs", "10"], "--trainer.max_epochs=10"),
+        (["--imgsz=640"], "--data.image_size=640"),
+        (["--batch-size", "8"], "--data.batch_size=8"),
+        (["--lr", "0.01"], "--model.optimizer.lr=0.01"),
+        (["--device", "0,1"], "--trainer.devices=[0,1]"),
+        (["--device", "cuda:0"], "--trainer.accelerator=cuda"),
+        (["--weights", "last.ckpt"], "--ckpt_path=last.ckpt"),
+        (["--seed", "3"], "--seed_everything=3"),
+        (["data.image_size=640"], "--data.image_size=640"),
+        (["custom"], "--config custom"),
+    ],
+)
+def test_habits_of_other_tools_are_answered(given: list[str], meant: str) -> None:
+    message = refused(*given)
+    assert f"{' '.join(given)} -> {meant}" in message
+    assert "--config yolo --data.yaml FILE" in message  # there is no recipe yet
+    assert "--config yolo" not in refused("--config", "custom", *given)
+
+
+def test_all_strange_words_are_answered_at_once() -> None:
+    message = refused("epochs=10", "imgsz=640", "nonsense")
+    assert (
+        "epochs=10 -> --trainer.max_epochs=10\n  imgsz=640 -> --data.image_size=640\n  nonsense -> ?"
+        in message
+    )
+
+
+def test_a_data_set_where_a_data_module_belongs(tmp_path: Path) -> None:
+    assert "--config yolo --data.yaml coco128.yaml" in refused("--data", "coco128.yaml")
+    assert "--config custom --data.train_images" in refused("--data=train.json")
+    (tmp_path / "Annotations").mkdir()
+    assert f"--config voc --data.root {tmp_path}" in refused(f"--data={tmp_path}")
+
+
+def test_a_recipe_that_is_not_there() -> None:
+    assert "did you mean custom?" in refused("--config", "configs/custm.yaml")
+    assert "ours are coco_hybrid" in refused("--config", "nothing.yaml")
+
+
+def test_a_recipe_of_any_editor(tmp_path: Path) -> None:
+    file = tmp_path / "windows.yaml"
+    file.write_bytes(
+        codecs.BOM_UTF8 + b"data:\r\n  class_path: ScenesDataModule\r\n  init_args:\r\n    batch_size: 3\r\n"
+    )
+    assert read_recipe(file) == {"data": {"class_path": "ScenesDataModule", "init_args": {"batch_size": 3}}}
+    assert Parsed([f"--config={file}"]).config.data.init_args.batch_size == 3
+
+
+def test_a_wrong_indent_is_shown_with_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("trainer:\n  max_epochs: 3\n   precision: 16\n")
+    assert refused(f"--config={file}").startswith(f"{file}, line 3 cannot be read")
+    file.write_text("trainer:\n\tmax_epochs: 3\n")
+    assert refused(f"--config={file}").startswith(f"{file}, line 2 cannot be read")
+
+
+def test_sections_are_told_apart() -> None:
+    words = tidy(
+        ["--config", "custom", "--trainer.max_epochs", "3", "--data.batch_size=2", "--ckpt_path", "x"]
+    )
+    recipe, *rest = of_sections(words, ("data",))
+    assert rest == ["--data.batch_size=2"]
+    assert "CocoDataModule" in recipe
+    assert "ciou" not in recipe  # the recipe's model
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.yaml=boats/data.yaml", ["boats"]),
+        ("--data.val_annotations=x/night.json", ["night"]),
+        ("--data.image_size=[640, 640]", ["image_size-640-640"]),
+        ("--model.loss.box=nwd", []),
+    ],
+)
+def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
+    assert data_label([option]) == words
+
+
+# What the parser says
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.network.bakbone=x", r"^there is no option --model\.network\.bakbone; did you mean "
+         r"--model\.network\.backbone\?$"),
+        ("--data.batchsize=4", r"no option --data\.batchsize; did you mean --data\.batch_size"),
+        ("--data.augment.mosaik=1", r"no option --data\.augment\.mosaik; did you mean --data\.augment"),
+        ("--model.loss.classification=bcee", r"did you mean bce.* choose among bce, cross_entropy, focal"),
+        ("--data.on_error=ignore", r"--data\.on_error=ignore: choose among raise, skip$"),
+        ("--model.optimizer=Adamm", r"no such class; did you mean Adam "),
+        ("--trainer.callbacks+=EarlyStoping", r"no such class; did you mean EarlyStopping\?"),
+        ("--data.root=d", r"is of another format; the recipe reads COCO.*\n.*VisDrone.*\n.*Pascal VOC.*voc"),
+        ("--trainer.callbacks+=LearningRateFinder", r"LearningRateFinder does not go with .* compare\.py"),
+        ("--trainer.callbacks+=BackboneFinetuning", r"BackboneFinetuning does not go with .*backbone_lr"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_answered_by_what_was_meant(option: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Parsed(["--config", "custom", option])
+
+
+def test_a_name_with_options_asks_for_the_class() -> None:
+    with pytest.raises(ValueError, match=r"HybridLoss --model\.loss\.box\.gamma=2"):
+        Parsed(["--config", "custom", "--model.loss.box=hybrid", "--model.loss.box.gamma=2"])
+
+
+def test_without_data_the_recipes_are_listed() -> None:
+    for args in ([], ["--config", "small"], ["--trainer.max_epochs=3"], ["--data.train_images=x"]):
+        with pytest.raises(ValueError, match=r"YOLO: .*\n.*--config yolo --data\.yaml FILE"):
+            Parsed(args)
+
+
+def test_help_of_a_recipe_shows_its_own_data_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Parsed(["--config", "yolo", "--help"])
+    text = capsys.readouterr().out
+    assert text.index("--data.yaml") < text.index("--data.augment.mosaic") < text.index("--model.loss.box")
+    assert text.index("--model.loss.box") < text.index("--trainer.max_epochs")
+    assert "default: data/custom/data.yaml" in text  # the recipe's
+    assert "--data.train_images" not in text
