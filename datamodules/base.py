@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
@@ -20,7 +14,7 @@ from datamodules.batch import Batch, Sample
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, reduction
 from datamodules.loading.dataset import DetectionDataset
-from datamodules.loading.handover import Handover
+from datamodules.loading.loader import default_workers, make_loader
 from datamodules.loading.samplers import (
     DEFAULT_SAMPLING,
     EvalSampler,
@@ -28,11 +22,14 @@ from datamodules.loading.samplers import (
     Sampling,
     TrainSampler,
 )
-from datamodules.records import OnError, Problems, Reader, Records, Split
-from datamodules.transforms.geometry import Augment, largest_scale, to_float
+from datamodules.problems import OnError, Problems
+from datamodules.records import Records, Split
+from datamodules.transforms.augment import Augment, largest_scale
+from datamodules.transforms.colour import to_float
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of glibc's malloc, from its malloc.h."""
+Reader = Callable[[Sequence[str], Problems], Records]
+"""Reads one split, given the class names that set the order of the class indices."""
+
 
 DEFAULT_AUGMENT = Augment()
 DEFAULT_READING = Reading()
@@ -188,25 +185,25 @@ class DetectionDataModule(LightningDataModule):
             records,
             self.image_size,
             self.batch_size,
-            self.seed,
-            rank,
-            world_size,
-            epoch,
-            start_batch,
-            self.sampling,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            epoch=epoch,
+            start_batch=start_batch,
+            sampling=self.sampling,
         )
         dataset = DetectionDataset(
             records,
             self.image_size,
-            self.augment,
-            self.seed,
-            self._mosaic_epochs(),
-            self.on_error,
-            self._training_images(sampler.largest_sizes),
+            augment=self.augment,
+            seed=self.seed,
+            mosaic_epochs=self._mosaic_epochs(),
+            on_error=self.on_error,
+            images=self._training_images(sampler.largest_sizes),
         )
         workers = self._workers(len(sampler), self.batch_size)
         pixels = self.batch_size * max(height * width for height, width in sampler.largest_sizes)
-        return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=self.batch_size)
+        return make_loader(dataset, workers, pixels, sampler=sampler, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed validation images, each once over all ranks."""
@@ -240,28 +237,15 @@ class DetectionDataModule(LightningDataModule):
         workers = self._workers(len(sampler), size)
         if not self.sampling.rectangular:
             pixels = size * self.image_size[0] * self.image_size[1]
-            return self._loader(dataset, workers, pixels, sampler=sampler, batch_size=size)
+            return make_loader(dataset, workers, pixels, sampler=sampler, batch_size=size)
         batches = RectangularEvalSampler(records, self.image_size, size, rank, world_size)
         pixels = max((len(keys) * keys[0].size[0] * keys[0].size[1] for keys in batches), default=0)
-        return self._loader(dataset, workers, pixels, batch_sampler=batches)
+        return make_loader(dataset, workers, pixels, batch_sampler=batches)
 
     def _workers(self, images: int, batch_size: int) -> int:
         if self.num_workers is not None:
             return self.num_workers
         return default_workers(images, batch_size, self._local_ranks())
-
-    def _loader(
-        self, dataset: DetectionDataset, num_workers: int, pixels: int, **batches: Any
-    ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            **batches,
-            num_workers=num_workers,
-            collate_fn=Handover(num_workers, 3 * pixels),
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_start_worker,
-        )
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -273,26 +257,3 @@ class DetectionDataModule(LightningDataModule):
         if self.trainer is None or self.trainer.max_epochs is None or self.trainer.max_epochs < 0:
             return None
         return self.trainer.max_epochs - self.augment.close_mosaic
-
-
-def default_workers(images: int, batch_size: int, local_ranks: int) -> int:
-    """Worker processes for one loader: one CPU of this rank's share is left to the training process.
-
-    Args:
-        images: images that the loader reads an epoch.
-        batch_size: images a batch.
-        local_ranks: training processes on this machine.
-    """
-    if images <= 2 * batch_size:
-        return 0  # starting processes takes longer than reading
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cpus // local_ranks - 1, 8), 0)
-
-
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
-    if sys.platform == "linux":
-        # Keep freed memory for the next batch: to get it anew, page by page, took a tenth of the time.
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, 1 << 29)
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)

@@ -190,3 +190,20 @@ def collate(samples: Sequence[Sample], out: NDArray[np.uint8] | None = None) -> 
 def _owner(parts: Sequence[NDArray[np.float32]]) -> Tensor:
     """Index of the part that each concatenated row comes from: (rows,) int64."""
     return torch.repeat_interleave(torch.tensor([len(part) for part in parts], dtype=torch.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a training sample depends on, beside the seed and the other keys of its batch.
+
+    Attributes:
+        epoch: epoch, from 0.
+        index: position of the image in its split.
+        size: (H, W) of the batch that the sample is for.
+        copy: from 0, which showing of the image in this epoch; each is augmented in its own way.
+    """
+
+    epoch: int
+    index: int
+    size: tuple[int, int]
+    copy: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -56,3 +57,18 @@ else:
     def share_lock(file: IO[Any]) -> None:
         """Take part in the lock of an open file, with all others that share it, until it is closed."""
         fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Fail now, not when the disk is full.
+
+    Args:
+        folder: a folder on the disk.
+        needed: bytes.
+
+    Raises:
+        OSError: if fewer bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"it needs {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB left")

@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch
 from datamodules.drawing import draw_boxes, hatch_boxes
-from detector.evaluation_report import image_loader
+from datamodules.images.decoding import image_loader
 from detector.module import Detector
 from detector.postprocess import Detections
 from evaluation.analysis import analyse

@@ -103,6 +103,27 @@ def detection_rows(
     return {image_names[i]: part for i, part in zip(results.image_ids.tolist(), parts, strict=True)}
 
 
+def result_names(file_names: Mapping[int, str]) -> dict[int, str]:
+    """Name of the result file of each image, without its ending.
+
+    Args:
+        file_names: file name of each image id.
+
+    Raises:
+        ValueError: if two images would have the same.
+    """
+    names = {image_id: Path(file_name).stem for image_id, file_name in file_names.items()}
+    first: dict[str, str] = {}
+    for image_id, name in names.items():
+        if name in first:
+            raise ValueError(
+                f"{file_names[image_id]} and {first[name]} would have the same result file, {name}.txt: "
+                "VisDrone's format needs file names that differ; use predictions.json"
+            )
+        first[name] = file_names[image_id]
+    return names
+
+
 def write_submission(folder: Path, detections: Mapping[str, Rows]) -> None:
     """Write the official result files, `<image name>.txt`, one row a detection.
 

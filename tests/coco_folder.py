@@ -4,8 +4,9 @@ import json
 
 import cv2
 import numpy as np
+import torch
 
-from datamodules.formats.coco import CocoDataModule
+from datamodules.modules import CocoDataModule
 
 
 class CocoFolder:
@@ -53,3 +54,27 @@ class CocoFolder:
             "num_workers": 0,
         }
         return CocoDataModule(self.images, self.json, self.images, self.json, **defaults | arguments)
+
+
+def batches(loader):
+    """All that the batches of a loader hold."""
+    return [
+        (
+            [info.image_id for info in batch.infos],
+            batch.images,
+            batch.boxes,
+            batch.labels,
+            batch.image_index,
+            batch.ignore_boxes,
+            batch.colour,
+        )
+        for batch in loader
+    ]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one[0] == other[0]
+        for a, b in zip(one[1:], other[1:], strict=True):
+            assert torch.equal(a, b)

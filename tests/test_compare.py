@@ -17,7 +17,8 @@ from tiny import TINY_MODEL, tiny_scenes
 import compare
 from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 from pinpoint.comparison.cell import RESULT, read_curves, run_cell
-from pinpoint.comparison.runner import plan, read_variants
+from pinpoint.comparison.tasks import plan
+from pinpoint.comparison.variants import read_variants
 
 LOSSES = ["ciou", "nwd"]
 EPOCHS = 6

@@ -20,10 +20,10 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from datamodules.download.unpack import extract, require_space
+from datamodules.download.unpack import extract
+from datamodules.problems import DataError
 from datamodules.progress import byte_progress
-from datamodules.records import DataError
-from datamodules.storage import locked
+from datamodules.storage import locked, require_space
 
 WAITS = (1, 2, 4, 8, 16)
 """Seconds before each new try, as long as tries bring nothing new."""

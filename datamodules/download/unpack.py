@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
+from datamodules.problems import DataError
 from datamodules.progress import Progress, byte_progress
-from datamodules.records import DataError
+from datamodules.storage import require_space
 
 MAX_RATIO = 20
 """An archive that grows more when unpacked is a bomb: photographs do not grow, text grows four times."""
@@ -66,21 +67,6 @@ def extract(archive: Path, folder: Path) -> None:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def require_space(folder: Path, needed: int) -> None:
-    """Fail now, not when the disk is full.
-
-    Args:
-        folder: a folder on the disk.
-        needed: bytes.
-
-    Raises:
-        OSError: if fewer bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(f"it needs {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB left")
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.batch import ANY_CLASS
-from datamodules.records import DataError, ObjectList, Problems, Record, Records
+from datamodules.formats.rows import ObjectList
+from datamodules.problems import DataError, Problems
+from datamodules.records import Record, Records
 
 
 class Categories:

@@ -7,54 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.formats.categories import Categories
+from datamodules.formats.rows import ObjectList
 from datamodules.images.headers import check_images, require_size
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
+from datamodules.problems import DataError, Problems
+from datamodules.records import Records
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a row raises when an entry is missing or of the wrong kind."""
-
-
-class CocoDataModule(DetectionDataModule):
-    """A data set in COCO's format.
-
-    Args:
-        train_images: folder of the training images.
-        train_annotations: COCO JSON of the training images.
-        val_images: folder of the validation images.
-        val_annotations: COCO JSON of the validation images.
-        ignore_categories: categories that mark regions with unlabelled objects of any class.
-        class_names: order of the classes, where a trained model sets it; the data set's own categories
-            ascending by id if not given.
-        **options: see `DetectionDataModule`.
-
-    Raises:
-        DataError: if class names are needed and `val_annotations` cannot be read.
-    """
-
-    def __init__(
-        self,
-        train_images: Path,
-        train_annotations: Path,
-        val_images: Path,
-        val_annotations: Path,
-        ignore_categories: Sequence[str] = (),
-        class_names: Sequence[str] | None = None,
-        **options: Any,
-    ) -> None:
-        readers: dict[Split, Reader] = {
-            "train": partial(read_coco, train_annotations, train_images, ignore_categories),
-            "val": partial(read_coco, val_annotations, val_images, ignore_categories),
-        }
-        # The smaller file: COCO's own training annotations take 20 s to parse.
-        names = class_names or read_class_names(val_annotations, ignore_categories)
-        super().__init__(readers, names, **options)
 
 
 def read_class_names(annotations: Path, ignore_categories: Sequence[str] = ()) -> list[str]:

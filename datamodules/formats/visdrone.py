@@ -7,16 +7,14 @@ comma; https://github.com/VisDrone/VisDrone2018-DET-toolkit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
-from datamodules.download.fetch import provide
 from datamodules.formats.categories import Categories
+from datamodules.formats.rows import ObjectList, text_rows
 from datamodules.images.headers import check_images
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split, text_rows
+from datamodules.problems import DataError, Problems
+from datamodules.records import Records
 
 CLASS_NAMES = (
     "pedestrian",
@@ -34,61 +32,6 @@ CLASS_NAMES = (
 
 IGNORED = (0, 11)
 """Categories that mark regions with unlabelled objects: ignored regions and others."""
-
-PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v0.0.0"
-"""Address of the folder that holds the three archives VisDrone2019-DET-*.zip: 1.44 GB, 77 MB and 297 MB."""
-
-LAYOUT = "images/*.jpg and annotations/*.txt"
-
-
-class VisDroneDataModule(DetectionDataModule):
-    """VisDrone2019-DET: ten classes seen from drones.
-
-    Args:
-        root: folder that holds VisDrone2019-DET-train, VisDrone2019-DET-val and VisDrone2019-DET-test-dev.
-        class_names: order of the classes, where a trained model sets it; VisDrone's own if not given.
-        download: whether to fetch and unpack the splits that are needed and not there.
-        download_url: address of the folder that holds the archives, VisDrone2019-DET-train.zip and so on.
-        **options: see `DetectionDataModule`.
-
-    Raises:
-        ValueError: if `download_url` is not an address of the web.
-    """
-
-    def __init__(
-        self,
-        root: Path = Path("data/visdrone"),
-        class_names: Sequence[str] | None = None,
-        download: bool = False,
-        download_url: str = PUBLISHED,
-        **options: Any,
-    ) -> None:
-        if not download_url.startswith(("https://", "http://")):
-            raise ValueError(f"data.download_url must begin with https:// or http://, got {download_url!r}")
-        self.download, self.download_url = download, download_url.rstrip("/")
-        names: dict[Split, str] = {"train": "train", "val": "val", "test": "test-dev"}
-        self.folders = {split: root / f"VisDrone2019-DET-{name}" for split, name in names.items()}
-        readers: dict[Split, Reader] = {
-            split: partial(read_visdrone, folder) for split, folder in self.folders.items()
-        }
-        super().__init__(readers, class_names or CLASS_NAMES, **options)
-
-    def prepare_data(self) -> None:
-        """Fetch and unpack the splits that the stage needs and that are not there, if `download` is set.
-
-        Raises:
-            DataError: if one cannot be had; it says how to put it there by hand.
-        """
-        if not self.download:
-            return
-        for split in self.splits():
-            folder = self.folders[split]
-            provide(f"{self.download_url}/{folder.name}.zip", folder, LAYOUT)
-
-    @property
-    def visdrone_annotations(self) -> Path:
-        """Folder of the evaluated split's annotation files."""
-        return self.folders[self.evaluated_split] / "annotations"
 
 
 def read_visdrone(

@@ -9,47 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.formats.categories import Categories
+from datamodules.formats.rows import ObjectList
 from datamodules.images.headers import IMAGE_SUFFIXES, Header, check_images, require_size
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split
-
-
-class VocDataModule(DetectionDataModule):
-    """A data set in Pascal VOC's format.
-
-    Args:
-        root: folder that holds Annotations, JPEGImages and ImageSets.
-        ignore_categories: classes that mark regions with unlabelled objects of any class.
-        class_names: order of the classes, where a trained model sets it; all names in the annotations of the
-            training and validation split, sorted, if not given.
-        **options: see `DetectionDataModule`.
-
-    Raises:
-        DataError: if class names are needed and a split's list cannot be read.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        ignore_categories: Sequence[str] = (),
-        class_names: Sequence[str] | None = None,
-        **options: Any,
-    ) -> None:
-        splits: list[Split] = ["train", "val"]
-        if list_path(root, "test").is_file():
-            splits.append("test")
-        names = class_names or read_class_names(root, ignore_categories)
-        readers: dict[Split, Reader] = {
-            split: partial(read_voc, root, split, ignore_categories) for split in splits
-        }
-        super().__init__(readers, names, **options)
+from datamodules.problems import DataError, Problems
+from datamodules.records import Records, Split
 
 
 def read_class_names(root: Path, ignore_categories: Sequence[str] = ()) -> list[str]:

@@ -9,52 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.base import DetectionDataModule
 from datamodules.batch import ImageInfo
 from datamodules.formats.categories import Categories
+from datamodules.formats.rows import ObjectList, text_rows
 from datamodules.images.headers import IMAGE_SUFFIXES, check_images
-from datamodules.records import DataError, ObjectList, Problems, Reader, Records, Split, text_rows
+from datamodules.problems import DataError, Problems
+from datamodules.records import Records, Split
 
 TOLERANCE = 0.01
 """How far beyond the image a share may lie: tools round."""
-
-
-class YoloDataModule(DetectionDataModule):
-    """A data set of the YOLO family.
-
-    Its data.yaml has `names`, a list or a mapping from 0, and for `train`, `val` and perhaps `test` a folder
-    of images, a text file that lists images, or a list of those, relative to `path`.
-
-    Args:
-        yaml: the data.yaml.
-        ignore_categories: categories that mark regions with unlabelled objects of any class.
-        class_names: order of the classes, where a trained model sets it; the data set's own if not given.
-        **options: see `DetectionDataModule`.
-
-    Raises:
-        DataError: if the data.yaml is missing or malformed.
-    """
-
-    def __init__(
-        self,
-        yaml: Path,
-        ignore_categories: Sequence[str] = (),
-        class_names: Sequence[str] | None = None,
-        **options: Any,
-    ) -> None:
-        description = read_description(yaml)
-        readers: dict[Split, Reader] = {
-            split: partial(read_yolo, description, split, ignore_categories) for split in description.splits
-        }
-        names = Categories(yaml, description.names, ignore_categories, class_names).class_names
-        super().__init__(readers, names, **options)
 
 
 @dataclass(frozen=True, slots=True)

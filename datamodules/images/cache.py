@@ -24,11 +24,10 @@ import simplejpeg
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 
-from datamodules.download.unpack import require_space
 from datamodules.images.decoding import Images, Reading
+from datamodules.problems import DataError, OnError
 from datamodules.progress import announced
-from datamodules.records import DataError, OnError
-from datamodules.storage import locked, share_lock, try_lock
+from datamodules.storage import locked, require_space, share_lock, try_lock
 
 VERSION = 2
 """To be raised with every change of what a file holds."""

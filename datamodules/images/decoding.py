@@ -6,7 +6,7 @@ k, the reduction of an image: its decoded pixels stand for blocks of k x k of th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,7 +16,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from datamodules.records import DataError, Record
+from datamodules.problems import DataError
+from datamodules.records import Record, Records
 
 REDUCTIONS = (1, 2, 4, 8)
 """Choices of k. libjpeg knows all eighths, but takes longer for 3, 5, 6 and 7 than for 8."""
@@ -179,3 +180,9 @@ def _average_blocks(image: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
         border = cv2.BORDER_REPLICATE
         image = cv2.copyMakeBorder(image, 0, h * k - height, 0, w * k - width, border)  # type: ignore[assignment]
     return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def image_loader(records: Records) -> Callable[[int], NDArray[np.uint8]]:
+    """Function that reads the original image of an id."""
+    by_id = {record.info.image_id: record for record in records.images}
+    return lambda image_id: read_image(by_id[image_id])

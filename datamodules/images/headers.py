@@ -15,8 +15,8 @@ import cv2
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import ExifTags, Image
 
+from datamodules.problems import Problems
 from datamodules.progress import announced
-from datamodules.records import Problems
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Which files of a folder are its images, in lower case."""

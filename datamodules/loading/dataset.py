@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset
 
-from datamodules.batch import ANY_CLASS, Annotations, Sample
+from datamodules.batch import ANY_CLASS, Annotations, Key, Sample
 from datamodules.images.decoding import Images
-from datamodules.loading.samplers import Key
-from datamodules.records import DataError, OnError, Record
-from datamodules.transforms.geometry import FILL, Augment, Finish, letterbox
+from datamodules.problems import DataError, OnError
+from datamodules.records import Record
+from datamodules.transforms.augment import Augment
+from datamodules.transforms.finish import Finish
+from datamodules.transforms.geometry import FILL, letterbox
 from datamodules.transforms.plan import Plan, carry_out, draw_plan
 
 

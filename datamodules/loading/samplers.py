@@ -13,27 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from datamodules.batch import Key
 from datamodules.records import Record
 
 STRIDE = 32
 """Pixels; canvases that vary have sides of multiples of it, the largest stride of the networks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What a training sample depends on, beside the seed and the other keys of its batch.
-
-    Attributes:
-        epoch: epoch, from 0.
-        index: position of the image in its split.
-        size: (H, W) of the batch that the sample is for.
-        copy: from 0, which showing of the image in this epoch; each is augmented in its own way.
-    """
-
-    epoch: int
-    index: int
-    size: tuple[int, int]
-    copy: int = 0
 
 
 @dataclass(frozen=True)

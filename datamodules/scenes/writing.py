@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import cv2
 
-from datamodules.base import DetectionDataModule
-from datamodules.formats.coco import read_coco
 from datamodules.progress import announced
-from datamodules.records import Reader, Split
+from datamodules.records import Split
 from datamodules.scenes.town import CROWD, LOOK_ALIKE, PERSON, Scene, draw_scene
 
 CLASS_NAMES = ("person", "car", "truck")
@@ -31,59 +27,6 @@ MIN_VISIBLE = 0.25
 """An object of which less than this share can be seen is ignored (`iscrowd`)."""
 MIN_AREA = 8.0
 """An object of which fewer square pixels can be seen is ignored."""
-
-
-class ScenesDataModule(DetectionDataModule):
-    """Generated aerial scenes, written to a cache folder on first use.
-
-    Args:
-        root: folder of the cache.
-        train_count: number of training images.
-        val_count: number of validation images.
-        scene_size: height and width of the images in pixels; objects keep their size in pixels, larger
-            images hold more of them.
-        scene_seed: seed of the scenes; image k of a split depends on seed, split, size and k alone.
-        class_names: order of the classes, where a trained model sets it; person, car, truck if not given.
-        **options: see `DetectionDataModule`.
-
-    Raises:
-        ValueError: if a count is below 1 or a side of the scenes below 64 pixels.
-    """
-
-    def __init__(
-        self,
-        root: Path = Path("data/scenes"),
-        train_count: int = 400,
-        val_count: int = 100,
-        scene_size: tuple[int, int] = (320, 320),
-        scene_seed: int = 0,
-        class_names: Sequence[str] | None = None,
-        **options: Any,
-    ) -> None:
-        if min(train_count, val_count) < 1:
-            raise ValueError(
-                f"data.train_count and val_count must be at least 1, got {train_count} and {val_count}"
-            )
-        if min(scene_size) < 64:
-            raise ValueError(f"data.scene_size must be at least 64x64 pixels, got {list(scene_size)}")
-        height, width = self.scene_size = scene_size
-        self.counts: dict[Split, int] = {"train": train_count, "val": val_count}
-        self.folders: dict[Split, Path] = {
-            split: root / f"v{VERSION}-{height}x{width}-seed{scene_seed}-{split}{count}"
-            for split, count in self.counts.items()
-        }
-        self.scene_seed = scene_seed
-        readers: dict[Split, Reader] = {
-            split: partial(read_coco, folder / "annotations.json", folder / "images", ())
-            for split, folder in self.folders.items()
-        }
-        names = class_names or CLASS_NAMES
-        super().__init__(readers, names, **options)
-
-    def prepare_data(self) -> None:
-        """Draw and write the scenes that the stage needs and the cache does not have."""
-        for split in self.splits():
-            write_scenes(self.folders[split], self.counts[split], self.scene_size, self.scene_seed, split)
 
 
 def write_scenes(

@@ -9,15 +9,8 @@ import cv2
 import numpy as np
 
 from datamodules.batch import Sample
-from datamodules.transforms.geometry import (
-    Augment,
-    Placement,
-    draw_focus,
-    draw_zoom,
-    place,
-    scaled,
-    show_scale,
-)
+from datamodules.transforms.augment import Augment, draw_focus, draw_zoom, show_scale
+from datamodules.transforms.geometry import Placement, place, scaled
 
 CENTRE = (0.3, 0.7)
 """Range of the point where the four meet, as a share of the canvas."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.batch import Sample
-from datamodules.loading.samplers import Key
-from datamodules.transforms.geometry import Augment, compose, draw_zoom, jitter, show_scale
+from datamodules.batch import Key, Sample
+from datamodules.transforms.augment import Augment, draw_zoom, jitter, show_scale
+from datamodules.transforms.geometry import compose
 from datamodules.transforms.mosaic import mixup, mosaic, partners
 from datamodules.transforms.paste import Source, paste_objects
 

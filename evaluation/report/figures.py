@@ -18,6 +18,7 @@ from evaluation.curves import CROWDING_NAMES, Calibration, Curve
 from evaluation.errors import ERRORS, NOTHING, SIZE_NAMES, size_bins
 from evaluation.matching import Bools, Ints, Reals
 from evaluation.results import Results
+from evaluation.tables import range_bounds
 
 LoadImage = Callable[[int], NDArray[np.uint8]]
 """Gives the (H, W, 3) RGB pixels of the original image of an id."""
@@ -66,7 +67,7 @@ def draw_figures(analysis: Analysis, scores: Mapping[str, float]) -> dict[str, F
 
 def draw_sizes(scores: Mapping[str, float]) -> Figure:
     """AP and AR by object size."""
-    ranges = {"0_8": "< 8", "8_16": "8-16", "16_32": "16-32", "medium": "32-96", "large": "96+"}
+    ranges = ("0_8", "8_16", "16_32", "medium", "large")  # they do not overlap
     figure, axes = _figure(6, 3)
     for offset, measure, colour in ((-0.2, "AP", "#1f77b4"), (0.2, "AR", "#aec7e8")):
         values = np.nan_to_num([scores[f"{measure}_{name}"] for name in ranges])
@@ -74,7 +75,7 @@ def draw_sizes(scores: Mapping[str, float]) -> Figure:
         defined = [not np.isnan(scores[f"{measure}_{name}"]) for name in ranges]
         labels = [f"{v:.2f}" if d else "-" for v, d in zip(values, defined, strict=True)]
         axes.bar_label(bars, labels, fontsize=8)
-    axes.set_xticks(range(len(ranges)), list(ranges.values()))
+    axes.set_xticks(range(len(ranges)), list(map(range_bounds, ranges)))
     axes.set(xlabel="side of the object, px", ylim=(0, 1))
     axes.legend(frameon=False)
     return figure

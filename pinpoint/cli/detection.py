@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -28,6 +29,9 @@ warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
     lambda record: "Tip: For seamless cloud" not in record.getMessage()
 )
+
+OUR_CLASS = re.compile(r"(?<=class_path: )(?:datamodules|detector|losses)\.(?:\w+\.)*(\w+)")
+"""A class of ours in a configuration; its name alone finds it, whichever module it stood in when saved."""
 
 
 class KeepConfig(SaveConfigCallback):
@@ -81,7 +85,7 @@ class DetectionCLI(LightningCLI):
         """
         names = json.dumps(checkpoint["class_names"])
         # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
-        config = yaml.safe_load(checkpoint["config"])
+        config = yaml.safe_load(OUR_CLASS.sub(r"\1", checkpoint["config"]))
         config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
         cli = cls(

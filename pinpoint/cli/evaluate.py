@@ -32,8 +32,9 @@ def main(args: list[str] | None = None) -> None:
     overrides = tidy(rest)
 
     # Late: all this takes seconds, which --help does not need.
-    from detector.evaluation_report import Outputs, write_evaluation
+    from datamodules.images.decoding import image_loader
     from evaluation.difference import predictions_path
+    from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
     from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 
     against = predictions_path(options.against) if options.against else None
@@ -57,7 +58,17 @@ def main(args: list[str] | None = None) -> None:
         return
     facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
     outputs = Outputs(folder, options.report, options.submission, against)
-    print(write_evaluation(cli.model, cli.datamodule, results, facts, outputs))
+    scored = cli.datamodule.evaluated
+    data = ScoredData(
+        class_names=cli.datamodule.class_names,
+        category_ids=cli.datamodule.category_ids,
+        file_names={image.info.image_id: image.info.file_name for image in scored.images},
+        sizes={image.info.image_id: image.info.size for image in scored.images},
+        load_image=image_loader(scored),
+        visdrone_annotations=cli.datamodule.visdrone_annotations,
+    )
+    limit = cli.model.postprocess.max_detections
+    print(write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs))
     print(f"\nmetrics.json, predictions.json{' and report.html' * options.report} are in {folder}")
 
 

@@ -15,11 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 # Imported so that `class_path: NAME` finds their classes by their short names.
-import datamodules.formats.coco
-import datamodules.formats.visdrone
-import datamodules.formats.voc
-import datamodules.formats.yolo
-import datamodules.scenes.writing  # noqa: F401
+import datamodules.modules  # noqa: F401
 import detector.callbacks  # noqa: F401
 from datamodules.base import DetectionDataModule
 from pinpoint.cli.arguments import data_class_name, data_options

@@ -32,7 +32,9 @@ def main(args: list[str] | None = None) -> None:
 
     # Late: all this takes seconds, which --help does not need.
     from pinpoint.comparison.report import write_report
-    from pinpoint.comparison.runner import locked, machines, plan, read_cell, read_variants, run
+    from pinpoint.comparison.runner import locked, run
+    from pinpoint.comparison.tasks import machines, plan, read_cell
+    from pinpoint.comparison.variants import read_variants
 
     variants = read_variants(options.losses, options.vary, options.variants)
     command = shlex.join(["python", "compare.py", *(sys.argv[1:] if args is None else args)])

@@ -15,11 +15,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.bootstrap import SCORE_NAMES
 from evaluation.coco import SIDE_RANGES
+from evaluation.tables import columns, markdown, range_title
 from pinpoint.comparison.differences import CURVES, Cell, Difference, paired_difference, verdict
 
 OVERALL = ("AP", "AP50", "AP75")
 BY_SIZE = ("AP_0_8", "AP_8_16", "AP_16_32", "AP_medium", "AP_large")
 """Scores by size whose ranges do not overlap; `AP_small` is the first three together."""
+ERROR_COLUMNS = ("variant", "seeds", "images", "degrees of freedom", "smallest difference it could show")
 
 
 def write_report(
@@ -71,7 +73,7 @@ def write_report(
     (folder / "report.md").write_text(
         _markdown(variants, by_variant, differences, sizes, facts, missing), "utf-8"
     )
-    return "\n".join("  ".join(row) for row in _aligned(verdicts))
+    return columns(*verdicts)
 
 
 def _markdown(
@@ -89,42 +91,29 @@ def _markdown(
     count, images = len(differences), cells[0].images
     resumed = [f"{cell.variant}, seed {cell.seed}" for cell in cells if cell.attempts > 1]
     scores = [*OVERALL, "AP_small", *sizes]
-    title = {score: _title(score) for score in scores}
-
-    means = [["variant", *(title[score] for score in scores)]]
-    for name, mine in by_variant.items():
-        columns = [np.array([cell.scores[score] for cell in mine]) for score in scores]
-        means.append([name, *(_mean_and_spread(column) for column in columns)])
-    changes = [["variant", *(title[score] for score in scores)]]
-    for name, found in differences.items():
-        changes.append([name, *(_with_interval(found[score]) for score in scores)])
-    errors = [["variant", "seeds", "images", "degrees of freedom", "smallest difference it could show"]]
-    for name, found in differences.items():
-        ap = found["AP"]
-        low, high = ap.interval()
-        errors.append(
-            [
-                name,
-                _points(ap.seed_error),
-                _points(ap.image_error),
-                f"{ap.degrees:.1f}" if ap.error > 0 else "-",
-                _points((high - low) / 2),
-            ]
-        )
+    header = ["variant", *map(_title, scores)]
+    means = [
+        [name, *(_mean_and_spread(np.array([cell.scores[score] for cell in mine])) for score in scores)]
+        for name, mine in by_variant.items()
+    ]
+    changes = [
+        [name, *(_with_interval(found[score]) for score in scores)] for name, found in differences.items()
+    ]
+    errors = [[name, *_errors(found["AP"])] for name, found in differences.items()]
 
     parts = [
         f"# {len(by_variant)} variants, {len(seeds)} seeds, compared with {baseline}",
         "All scores are COCO's, in points (0 to 100), on the validation images, with the averaged weights of "
         "the last epoch: no epoch is chosen by the score that is reported.",
-        _table(_verdicts(by_variant, differences)),
+        markdown(*_verdicts(by_variant, differences)),
         *([f"**Not finished, so left out:** {'; '.join(missing)}."] if missing else []),
         "## Scores",
         f"Mean and standard deviation over the seeds {', '.join(map(str, seeds))}.",
-        _table(means),
+        markdown(header, means),
         "## Differences",
         f"Mean difference from {baseline}, seed by seed, and its 95 % interval over seeds and images. Bold: "
         "without 0, as one in 20 would be by chance.",
-        _table(changes),
+        markdown(header, changes),
         "![paired differences](differences.png)",
         "### By object size",
         "Sides in pixels of the original images.",
@@ -134,7 +123,7 @@ def _markdown(
         f"({images}, bootstrapped). Their squares add up; the interval is as wide as Student's t asks. "
         "It speaks of other seeds, and other images of the same kind, under this very recipe: not of other "
         "data, schedules or networks.",
-        _table(errors),
+        markdown(ERROR_COLUMNS, errors),
         _several(count),
         "## Training curves",
         "Mean over the seeds; the band spans them.",
@@ -168,11 +157,19 @@ def _several(count: int) -> str:
     )
 
 
+def _errors(difference: Difference) -> list[str]:
+    """The cells below `ERROR_COLUMNS`, after the variant."""
+    low, high = difference.interval()
+    degrees = f"{difference.degrees:.1f}" if difference.error > 0 else "-"
+    errors = (_points(difference.seed_error), _points(difference.image_error))
+    return [*errors, degrees, _points((high - low) / 2)]
+
+
 def _verdicts(
     by_variant: Mapping[str, Sequence[Cell]], differences: Mapping[str, Mapping[str, Difference]]
-) -> list[list[str]]:
-    """Rows of the short answer: AP, its difference and what to think of it."""
-    rows = [["variant", "AP", "difference [95 %]", "in words"]]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the short answer: AP, its difference and what to think of it."""
+    rows = []
     for name, mine in by_variant.items():
         ap = _mean_and_spread(np.array([cell.scores["AP"] for cell in mine]))
         if name in differences:
@@ -180,7 +177,7 @@ def _verdicts(
             rows.append([name, ap, _with_interval(difference), verdict(difference, len(differences))])
         else:
             rows.append([name, ap, "", "baseline" if name == next(iter(by_variant)) else "no seed in common"])
-    return rows
+    return ["variant", "AP", "difference [95 %]", "in words"], rows
 
 
 def _write_cells(path: Path, cells: Sequence[Cell]) -> None:
@@ -281,11 +278,9 @@ def _draw_curves(path: Path, by_variant: Mapping[str, Sequence[Cell]]) -> None:
 
 
 def _title(score: str) -> str:
-    """`AP_0_8` as "AP 0-8 px"."""
+    """`AP_8_16` as "AP 8-16"."""
     name = score.removeprefix("AP_")
-    if name not in SIDE_RANGES:
-        return score
-    return f"AP {name.replace('_', '-')} px" if name[0].isdigit() else f"AP {name}"
+    return f"AP {range_title(name)}" if name in SIDE_RANGES else score
 
 
 def _points(value: float, sign: str = "") -> str:
@@ -304,18 +299,6 @@ def _with_interval(difference: Difference) -> str:
         return text
     text += f" [{_points(low, '+')}, {_points(high, '+')}]"
     return f"**{text}**" if low > 0 or high < 0 else text
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown, aligned for those who read the text itself."""
-    lines = [f"| {' | '.join(row)} |" for row in _aligned(rows)]
-    rule = "|".join("-" * len(part) for part in lines[0].split("|")[1:-1])
-    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def _joined(parts: Sequence[str]) -> str:

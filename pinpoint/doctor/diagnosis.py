@@ -6,7 +6,8 @@ import warnings
 from dataclasses import dataclass, field
 
 from datamodules.base import DetectionDataModule
-from datamodules.records import DataError, Record, Split
+from datamodules.problems import DataError
+from datamodules.records import Record, Split
 from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
 from pinpoint.doctor.findings import Finding
 from pinpoint.doctor.near_duplicates import Pair, find_pairs

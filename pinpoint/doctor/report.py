@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
+from evaluation.tables import markdown
 from pinpoint.doctor.advice import advise, write_yaml
 from pinpoint.doctor.diagnosis import Diagnosis
 from pinpoint.doctor.figures import draw_overview, draw_pairs
@@ -36,7 +37,7 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
     lines = [f"# The doctor on {name}", "", f"    {command}", ""]
     if result.objects:
         draw_overview(result.objects, result.class_names, result.image_size).savefig(folder / "overview.png")
-        lines += [*_statistics(result), "", "![statistics](overview.png)", ""]
+        lines += [_statistics(result), "", "![statistics](overview.png)", ""]
     lines += ["## Findings", "", *_findings(result)]
     if result.leaks:
         draw_pairs(result.leaks).savefig(folder / "near_duplicates.png")
@@ -51,11 +52,11 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
         path = folder / "advice.yaml"
         configs = " ".join(f"--config {recipe}" for recipe in (*recipes, path))
         write_yaml(advice, path, f"python train.py {configs}")
-        lines += ["## Advice", "", "| option | value | why |", "|---|---|---|"]
-        for item in advice:
-            key = ".".join(item.key).replace(".init_args", "")
-            lines.append(f"| {key} | {item.value} | {item.reason} |")
-        lines += ["", f"As a configuration: `{path.name}`, to be given to train.py after the recipe.", ""]
+        rows = [
+            (".".join(item.key).replace(".init_args", ""), str(item.value), item.reason) for item in advice
+        ]
+        lines += ["## Advice", "", markdown(["option", "value", "why"], rows), ""]
+        lines += [f"As a configuration: `{path.name}`, to be given to train.py after the recipe.", ""]
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -86,11 +87,8 @@ def _findings(result: Diagnosis) -> Iterator[str]:
         yield ""
 
 
-def _statistics(result: Diagnosis) -> Iterator[str]:
+def _statistics(result: Diagnosis) -> str:
     """A table with a column for each split."""
-    splits = list(result.objects)
-    yield "| | " + " | ".join(splits) + " |"
-    yield "|---|" + "---|" * len(splits)
     rows = {
         "images": [f"{len(own.sizes)}" for own in result.objects.values()],
         "of them without objects": [f"{(own.per_image == 0).sum()}" for own in result.objects.values()],
@@ -113,5 +111,5 @@ def _statistics(result: Diagnosis) -> Iterator[str]:
         name: [f"{(own.labels == label).sum()}" for own in result.objects.values()]
         for label, name in enumerate(result.class_names)
     }
-    for title, cells in (*rows.items(), *classes.items()):
-        yield f"| {title} | " + " | ".join(cells) + " |"
+    table = [(title, *cells) for title, cells in (*rows.items(), *classes.items())]
+    return markdown(["", *result.objects], table)

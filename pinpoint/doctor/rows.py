@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.batch import ANY_CLASS, ImageInfo
-from datamodules.records import SMALLEST, Problems, Split
+from datamodules.formats.rows import SMALLEST
+from datamodules.problems import Problems
+from datamodules.records import Split
 from datamodules.transforms.geometry import area, fit
 from pinpoint.doctor.findings import Finding
 

@@ -5,37 +5,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from coco_folder import assert_same, batches
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
-from datamodules.base import default_workers
+from datamodules.batch import Key
 from datamodules.images.decoding import read_image
-from datamodules.loading.samplers import Key
-from datamodules.records import DataError
-from datamodules.transforms.geometry import Augment
-
-
-def batches(loader):
-    return [
-        (
-            [info.image_id for info in batch.infos],
-            batch.images,
-            batch.boxes,
-            batch.labels,
-            batch.image_index,
-            batch.ignore_boxes,
-            batch.colour,
-        )
-        for batch in loader
-    ]
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        assert one[0] == other[0]
-        for a, b in zip(one[1:], other[1:], strict=True):
-            assert torch.equal(a, b)
+from datamodules.loading.loader import default_workers
+from datamodules.problems import DataError
+from datamodules.transforms.augment import Augment
 
 
 @pytest.fixture

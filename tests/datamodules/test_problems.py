@@ -13,7 +13,7 @@ from datamodules.batch import ANY_CLASS
 from datamodules.formats.coco import read_coco
 from datamodules.formats.visdrone import read_visdrone
 from datamodules.images.headers import check_images
-from datamodules.records import DataError, Problems
+from datamodules.problems import DataError, Problems
 
 
 def write_noise(path, height=48, width=64):

@@ -24,14 +24,14 @@ import pytest
 from tiny import TINY_MODEL
 
 import train
+from datamodules import modules
 from datamodules.download import fetch as download
 from datamodules.download import unpack
 from datamodules.download.fetch import provide
 from datamodules.download.unpack import extract
-from datamodules.formats import visdrone
-from datamodules.formats.visdrone import VisDroneDataModule
+from datamodules.modules import VisDroneDataModule
+from datamodules.problems import DataError
 from datamodules.progress import Progress, byte_progress
-from datamodules.records import DataError
 
 ROOT = Path(__file__).parents[3]
 LAYOUT = "images/*.jpg"
@@ -727,7 +727,7 @@ def test_progress(capsys):
 )
 def test_only_the_splits_that_a_stage_needs(monkeypatch, tmp_path, stage, fetched):
     calls = []
-    monkeypatch.setattr(visdrone, "provide", lambda url, folder, layout: calls.append((url, folder)))
+    monkeypatch.setattr(modules, "provide", lambda url, folder, layout: calls.append((url, folder)))
     module = VisDroneDataModule(tmp_path, download=True, download_url="http://mirror/")
     module.trainer = stage and SimpleNamespace(state=SimpleNamespace(fn=stage))
     module.prepare_data()
@@ -736,7 +736,7 @@ def test_only_the_splits_that_a_stage_needs(monkeypatch, tmp_path, stage, fetche
 
 
 def test_nothing_is_fetched_unasked(monkeypatch, tmp_path):
-    monkeypatch.setattr(visdrone, "provide", lambda *_: pytest.fail("a download"))
+    monkeypatch.setattr(modules, "provide", lambda *_: pytest.fail("a download"))
     VisDroneDataModule(tmp_path).prepare_data()
     with pytest.raises(ValueError, match=r"data\.download_url must begin with https"):
         VisDroneDataModule(tmp_path, download_url="mirror/visdrone")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.coco import CocoDataModule, read_class_names, read_coco
-from datamodules.records import DataError
+from datamodules.formats.coco import read_class_names, read_coco
+from datamodules.modules import CocoDataModule
+from datamodules.problems import DataError
 
 
 def read(folder, ignore_categories=("dontcare",), class_names=None):

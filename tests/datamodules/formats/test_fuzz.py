@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.formats.coco import CocoDataModule
-from datamodules.formats.visdrone import VisDroneDataModule
-from datamodules.formats.voc import VocDataModule
-from datamodules.formats.yolo import YoloDataModule
-from datamodules.records import DataError
+from datamodules.modules import CocoDataModule, VisDroneDataModule, VocDataModule, YoloDataModule
+from datamodules.problems import DataError
 
 EDITS = 70
 """Edited files of each of the five formats, each read twice."""

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.visdrone import CLASS_NAMES, VisDroneDataModule, read_visdrone
-from datamodules.records import DataError
+from datamodules.formats.visdrone import CLASS_NAMES, read_visdrone
+from datamodules.modules import VisDroneDataModule
+from datamodules.problems import DataError
 
 ROWS = """10,20,30,40,1,4,0,0
 1,2,3,4,1,1,0,1,

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.voc import VocDataModule, read_class_names, read_voc
-from datamodules.records import DataError, Problems
+from datamodules.formats.voc import read_class_names, read_voc
+from datamodules.modules import VocDataModule
+from datamodules.problems import DataError, Problems
 
 
 def box(name, xmin, ymin, xmax, ymax, more=""):

@@ -5,8 +5,9 @@ import yaml
 from PIL import Image
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.yolo import YoloDataModule, label_path, read_description, read_yolo
-from datamodules.records import DataError, Problems
+from datamodules.formats.yolo import label_path, read_description, read_yolo
+from datamodules.modules import YoloDataModule
+from datamodules.problems import DataError, Problems
 
 
 class YoloFolder:

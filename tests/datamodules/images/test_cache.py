@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_base import assert_same, batches
+from coco_folder import assert_same, batches
 
 import datamodules.images.cache
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, read_image
-from datamodules.records import DataError
-from datamodules.transforms.geometry import Augment
+from datamodules.problems import DataError
+from datamodules.transforms.augment import Augment
 
 COUNT, SIZE = 8, (48, 64)
 

@@ -4,13 +4,14 @@ import pytest
 import simplejpeg
 from jsonargparse import ArgumentParser
 
-from datamodules.batch import Annotations, ImageInfo
-from datamodules.formats.coco import CocoDataModule
+from datamodules.batch import Annotations, ImageInfo, Key
 from datamodules.images.decoding import Images, Reading, read_image, reduced_size, reduction
 from datamodules.loading.dataset import DetectionDataset
-from datamodules.loading.samplers import Key, Sampling
-from datamodules.records import DataError, Record
-from datamodules.transforms.geometry import Augment, largest_scale
+from datamodules.loading.samplers import Sampling
+from datamodules.modules import CocoDataModule
+from datamodules.problems import DataError
+from datamodules.records import Record
+from datamodules.transforms.augment import Augment, largest_scale
 
 
 def record(path, size, boxes=()):

@@ -17,7 +17,7 @@ from datamodules.loading.samplers import (
     round_at_random,
 )
 from datamodules.records import Record
-from datamodules.transforms.geometry import Augment
+from datamodules.transforms.augment import Augment
 
 SIZE = (32, 48)
 

@@ -13,6 +13,7 @@ import yaml
 from faster_coco_eval import COCO, COCOeval_faster
 
 from datamodules.formats.coco import read_coco
+from datamodules.modules import ScenesDataModule
 from datamodules.scenes import writing as scenes
 from datamodules.scenes.sprites import Sprite, rectangle
 from datamodules.scenes.town import (
@@ -26,7 +27,7 @@ from datamodules.scenes.town import (
     Town,
     draw_scene,
 )
-from datamodules.scenes.writing import ScenesDataModule, annotate, write_scenes
+from datamodules.scenes.writing import annotate, write_scenes
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "configs" / "quickstart.yaml"
 THIRD = 1 / SUPERSAMPLING  # canvas pixels are the grain of boxes

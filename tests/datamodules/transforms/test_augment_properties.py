@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.batch import ImageInfo, Sample
-from datamodules.loading.samplers import Key
+from datamodules.batch import ImageInfo, Key, Sample
 from datamodules.transforms import mosaic as mosaic_module
-from datamodules.transforms.geometry import Augment, Finish
+from datamodules.transforms.augment import Augment
+from datamodules.transforms.finish import Finish
 from datamodules.transforms.plan import carry_out, draw_plan
 
 CANVAS = (112, 144)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datamodules.batch import ImageInfo, Sample
+from datamodules.batch import ImageInfo, Key, Sample
 from datamodules.loading.dataset import DetectionDataset
-from datamodules.loading.samplers import Key
-from datamodules.transforms.geometry import Augment, compose
+from datamodules.transforms.augment import Augment
+from datamodules.transforms.geometry import compose
 from datamodules.transforms.mosaic import CENTRE, mosaic, partners
 
 

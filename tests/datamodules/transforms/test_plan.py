@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datamodules.batch import ImageInfo, Sample
-from datamodules.loading.samplers import Key
-from datamodules.transforms import geometry as transforms
+from datamodules.batch import ImageInfo, Key, Sample
+from datamodules.transforms import augment, geometry
 from datamodules.transforms import mosaic as mosaic_module
-from datamodules.transforms.geometry import Augment, base_scale, compose, jitter, show_scale
+from datamodules.transforms.augment import Augment, base_scale, jitter, show_scale
+from datamodules.transforms.geometry import compose
 from datamodules.transforms.mosaic import mixup, mosaic
 from datamodules.transforms.plan import carry_out, draw_plan
 
@@ -127,7 +127,7 @@ def test_most_tiles_show_an_object():
 
 
 def test_each_quarter_of_a_mosaic_of_tiles_shows_an_object(monkeypatch):
-    monkeypatch.setattr(transforms, "FOCUSED", 1.0)
+    monkeypatch.setattr(augment, "FOCUSED", 1.0)
     batch = [noise(k, 400, 400, [[300, 100, 304, 104]]) for k in range(4)]
     for seed in range(20):
         placements = mosaic(batch, (64, 64), STILL, np.random.default_rng(seed), tile=True)
@@ -139,7 +139,7 @@ def test_each_quarter_of_a_mosaic_of_tiles_shows_an_object(monkeypatch):
 def test_objects_at_the_edge_of_a_tile_become_ignore_boxes():
     # Columns 10 to 74 show two of the object's ten columns: a fifth, less than 0.3.
     image = noise(0, 64, 200, [[72, 10, 82, 20]])
-    placement = transforms.place((64, 200), 1.0, (0, 0, 64, 64), (-10, 0))
+    placement = geometry.place((64, 200), 1.0, (0, 0, 64, 64), (-10, 0))
     result = compose([image], [placement], (64, 64), min_visibility=0.3)
     assert len(result.boxes) == 0
     assert result.ignore_boxes.tolist() == [[62, 10, 64, 20]]

@@ -9,20 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.batch import ImageInfo, Sample, collate
-from datamodules.transforms.geometry import (
-    FILL,
-    Augment,
-    Finish,
-    Placement,
-    change_colour,
-    compose,
-    jitter,
-    letterbox,
-    move,
-    place,
-    resample,
-    to_float,
-)
+from datamodules.transforms.augment import Augment, jitter
+from datamodules.transforms.colour import change_colour, to_float
+from datamodules.transforms.finish import Finish
+from datamodules.transforms.geometry import FILL, Placement, compose, letterbox, move, place, resample
 from datamodules.transforms.mosaic import mosaic
 
 RED, GREEN, BLUE = 0, 1, 2

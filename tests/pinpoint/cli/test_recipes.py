@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.scenes.writing import ScenesDataModule
+from datamodules.modules import ScenesDataModule
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.recipes import data_module
 

@@ -8,7 +8,9 @@ import torch
 
 from pinpoint.comparison import runner as comparison
 from pinpoint.comparison.cell import RESULT
-from pinpoint.comparison.runner import Task, Variant, locked, plan, read_cell, read_variants, run
+from pinpoint.comparison.runner import locked, run
+from pinpoint.comparison.tasks import Task, plan, read_cell
+from pinpoint.comparison.variants import Variant, read_variants
 
 SCENES = ["--data=ScenesDataModule", "--trainer.accelerator=cpu"]
 CIOU, NWD = Variant("ciou", ("model.loss.box=ciou",)), Variant("nwd", ("model.loss.box=nwd",))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from datamodules.formats.coco import CocoDataModule
+from datamodules.modules import CocoDataModule
 from pinpoint.doctor.advice import advise, write_yaml
 from pinpoint.doctor.diagnosis import examine
 from pinpoint.doctor.objects import Objects

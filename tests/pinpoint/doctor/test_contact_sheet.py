@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datamodules.drawing import GREY, HATCH, class_colour, draw_boxes, hatch_boxes
-from datamodules.transforms.geometry import Augment
+from datamodules.transforms.augment import Augment
 from pinpoint.doctor.contact_sheet import draw_sheet, main
 
 SCENES = [

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ImageInfo
-from datamodules.records import ObjectList, Record
+from datamodules.formats.rows import ObjectList
+from datamodules.records import Record
 from pinpoint.doctor import objects as objects_module
 from pinpoint.doctor import rows as rows_module
 from pinpoint.doctor.objects import gather, percentiles

@@ -1,15 +1,11 @@
-"""What evaluate.py leaves behind: data and scores brought together."""
+"""Everything that evaluate.py writes about a finished evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datamodules.base import DetectionDataModule
-from datamodules.images.decoding import read_image
-from datamodules.records import Records
-from detector.module import Detector
 from evaluation import coco, visdrone
 from evaluation.analysis import analyse
 from evaluation.difference import differences, read_predictions
@@ -23,6 +19,28 @@ from evaluation.report.text import (
     write_predictions,
 )
 from evaluation.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredData:
+    """What was scored, as far as the outputs need to know it.
+
+    Attributes:
+        class_names: name of each class index.
+        category_ids: id that the data set gives each class index.
+        file_names: file name of each image id, as the annotations name it.
+        sizes: (height, width) of each image id, pixels.
+        load_image: reads the original image of an id.
+        visdrone_annotations: folder of the split's files for VisDrone's official protocol; None for data
+            without them.
+    """
+
+    class_names: Sequence[str]
+    category_ids: Sequence[int]
+    file_names: Mapping[int, str]
+    sizes: Mapping[int, tuple[int, int]]
+    load_image: LoadImage
+    visdrone_annotations: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +61,20 @@ class Outputs:
 
 
 def write_evaluation(
-    model: Detector, data: DetectionDataModule, results: Results, facts: Mapping[str, str], outputs: Outputs
+    data: ScoredData,
+    results: Results,
+    scores: Mapping[str, float],
+    max_detections: int,
+    facts: Mapping[str, str],
+    outputs: Outputs,
 ) -> str:
     """Write everything about a finished evaluation.
 
     Args:
-        model: the detector, which has just been scored.
-        data: what it was scored on.
-        results: everything it found.
+        data: what was scored.
+        results: everything that was found in it.
+        scores: COCO's scores of the results, see `evaluation.coco.evaluate`.
+        max_detections: number of detections an image that they count.
         facts: what else metrics.json says, such as the checkpoint, by name.
         outputs: what to write, and where.
 
@@ -60,7 +84,7 @@ def write_evaluation(
     Raises:
         ValueError: if the other run has other images, or result files would have the same name.
     """
-    names, limit, scores = model.class_names, model.postprocess.max_detections, model.last_scores
+    names, limit = data.class_names, max_detections
     metrics: dict[str, object] = {**facts, **scores}
     texts = [format_table(scores, names)]
     if len(results.ignore_boxes):
@@ -75,7 +99,7 @@ def write_evaluation(
                 f"{images} were scored"
             )
         else:
-            official = visdrone_scores(data.visdrone_annotations, data.evaluated, results)
+            official = visdrone_scores(data.visdrone_annotations, data, results)
             metrics["visdrone"] = official
             texts.append(format_visdrone(official))
     if outputs.against is not None:
@@ -87,7 +111,7 @@ def write_evaluation(
         }
         texts.append(f"against {outputs.against}\n{format_differences(found)}")
     if outputs.submission is not None:
-        rows = visdrone.detection_rows(results, image_names(data.evaluated), data.category_ids)
+        rows = visdrone.detection_rows(results, visdrone.result_names(data.file_names), data.category_ids)
         visdrone.write_submission(outputs.submission, rows)
 
     analysis = analyse(results, names, limit)
@@ -95,45 +119,20 @@ def write_evaluation(
     write_predictions(outputs.folder / "predictions.json", results, data.category_ids)
     if outputs.report:
         title = ", ".join(facts.values())
-        write_report(outputs.folder, title, results, scores, analysis, image_loader(data.evaluated))
+        write_report(outputs.folder, title, results, scores, analysis, data.load_image)
     return "\n\n".join(texts)
 
 
-def visdrone_scores(folder: Path, records: Records, results: Results) -> dict[str, float]:
+def visdrone_scores(folder: Path, data: ScoredData, results: Results) -> dict[str, float]:
     """Scores of VisDrone's official protocol in percent, see `evaluation.visdrone.evaluate`.
 
     Args:
         folder: annotation files of the split, read as they are, for the protocol drops other rows than
             COCO's.
-        records: the images of the split.
+        data: what was scored.
         results: the detections.
     """
-    names = image_names(records)
-    sizes = {names[r.info.image_id]: (r.info.size[1], r.info.size[0]) for r in records.images}
-    rows = visdrone.detection_rows(results, names, records.category_ids)
+    names = visdrone.result_names(data.file_names)
+    sizes = {names[image_id]: (width, height) for image_id, (height, width) in data.sizes.items()}
+    rows = visdrone.detection_rows(results, names, data.category_ids)
     return visdrone.evaluate(folder, rows, sizes)
-
-
-def image_names(records: Records) -> dict[int, str]:
-    """File name of each image id, without folder and ending.
-
-    Raises:
-        ValueError: if two images have the same.
-    """
-    names: dict[int, str] = {}
-    by_name: dict[str, str] = {}
-    for record in records.images:
-        name = Path(record.info.file_name).stem
-        if name in by_name:
-            raise ValueError(
-                f"{record.path} and {by_name[name]} would have the same result file, {name}.txt: VisDrone's "
-                "format needs file names that differ; use predictions.json"
-            )
-        names[record.info.image_id], by_name[name] = name, record.path
-    return names
-
-
-def image_loader(records: Records) -> LoadImage:
-    """Function that reads the original image of an id."""
-    by_id = {record.info.image_id: record for record in records.images}
-    return lambda image_id: read_image(by_id[image_id])

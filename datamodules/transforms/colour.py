@@ -1,0 +1,48 @@
+"""Colours of training samples: changed on the device, for a whole batch at once.
+
+B images of a batch, H and W sides of the canvas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from datamodules.batch import Batch
+
+
+def to_float(batch: Batch) -> Batch:
+    """Convert images to float32 in [0, 1] and apply the colour changes that the samples drew."""
+    images = batch.images.float().div_(255)
+    if batch.colour is not None:
+        images = change_colour(images, batch.colour)
+    return replace(batch, images=images, colour=None)
+
+
+def change_colour(images: Tensor, colour: Tensor) -> Tensor:
+    """Change hue, saturation, brightness and contrast of each image.
+
+    Hue is a rotation about the grey axis, so grey pixels stay grey. Contrast is about the image's mean.
+
+    Args:
+        images: (B, 3, H, W) float RGB in [0, 1].
+        colour: (B, 4) brightness, contrast and saturation factors, and hue shift in turns.
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
+    brightness, contrast, saturation, hue = colour.to(images).unbind(1)
+    eye = torch.eye(3).to(images)
+    grey = torch.full((3, 3), 1 / 3).to(images)  # projection onto the grey axis
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]).to(images) / 3**0.5
+    angle = (2 * torch.pi * hue)[:, None, None]
+    # Rodrigues' rotation about (1, 1, 1) / sqrt 3; saturation scales its part across the axis.
+    across = angle.cos() * (eye - grey) + angle.sin() * cross
+    matrix = brightness[:, None, None] * (grey + saturation[:, None, None] * across)
+    # All of it is one affine map of the three channels, so the pixels are passed over only once.
+    flat = images.flatten(2)
+    contrast = contrast[:, None, None]
+    mean = (matrix @ flat.mean(dim=2, keepdim=True)).mean(dim=1, keepdim=True)
+    return torch.baddbmm((1 - contrast) * mean, contrast * matrix, flat).clamp_(0, 1).view_as(images)
