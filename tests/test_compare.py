@@ -20,6 +20,8 @@ from pinpoint.comparison.cell import RESULT, read_curves, run_cell
 from pinpoint.comparison.tasks import plan
 from pinpoint.comparison.variants import read_variants
 
+pytestmark = pytest.mark.slow
+
 LOSSES = ["ciou", "nwd"]
 EPOCHS = 6
 

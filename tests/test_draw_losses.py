@@ -40,6 +40,7 @@ def test_value_and_slope_of_a_shift(script):
     torch.testing.assert_close(slope, zero + 0.08)
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_small(script, tmp_path):
     script.draw_size_aware(tmp_path)
     script.draw_broadcasting(tmp_path)

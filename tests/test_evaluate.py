@@ -55,6 +55,7 @@ def drone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 # Report
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_report_with_its_figures(scored: Path) -> None:
     page = (scored / "report.html").read_text()
     assert "http" not in page
@@ -96,6 +97,7 @@ def test_images_are_read_by_id_in_their_own_size(tmp_path: Path) -> None:
 # VisDrone's protocol
 
 
+@pytest.mark.slow
 def test_visdrone_is_scored_by_its_own_protocol(
     drone: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def voc(root: Path) -> list[str]:
     return ["--data=VocDataModule", f"--data.root={root}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_data", [visdrone, yolo, voc])
 def test_train_and_score_the_test_split(make_data, tmp_path: Path) -> None:
     root = tmp_path / "data"

@@ -95,12 +95,14 @@ def train_and_watch(
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_trains(option: str, options: list[str], tmp_path: Path) -> None:
     data = [options[0]]  # the class of the data first, so that the recipe can name its options
     train.main([*data, recipe(tmp_path, OPTIONS[option]), *options[1:], "--trainer.fast_dev_run=3"])
 
 
+@pytest.mark.slow
 def test_all_options_together_and_a_resume(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

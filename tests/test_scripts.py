@@ -112,6 +112,7 @@ def test_tensorboard_shows_what_was_promised(run: Run) -> None:
     assert "predictions/0" in images
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_score_that_training_logged(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_evaluate_gives_the_score_that_training_logged(
     assert {p["category_id"] for p in predictions} <= {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_evaluate_takes_other_data_and_matches_classes_by_name(run: Run, tmp_path: Path) -> None:
     # "truck" is the data set's first category, and class 2 of the model.
     file = write_coco(tmp_path / "data", names=("truck",))
@@ -139,6 +141,7 @@ def test_evaluate_takes_other_data_and_matches_classes_by_name(run: Run, tmp_pat
     assert metrics["AP/car"] is None  # no car to find
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_checkpoints_hold_the_average_and_the_raw_weights(run: Run) -> None:
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path, caplog) -> None:
     options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
     with caplog.at_level("INFO", "lightning.pytorch"):
@@ -188,6 +192,7 @@ def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path,
 # Configs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_recipe_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -262,6 +262,7 @@ def test_image_that_vanished_after_setup(coco_folder):
         list(module.val_dataloader())
 
 
+@pytest.mark.slow
 def test_image_of_another_size_than_annotated(coco_folder):
     module = coco_folder.module()
     module.setup("validate")

@@ -383,6 +383,7 @@ def _rank(rank, ranks, folder):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
     mp.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)
     gathered = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]

@@ -517,6 +517,7 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_once(site, folder, capsys):
     def wait_for_the_other(request):
         site.go_on.wait(60)
@@ -535,6 +536,7 @@ def test_two_processes_fetch_once(site, folder, capsys):
     assert content(folder) == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
 def test_a_killed_process_leaves_its_part_and_no_lock(site, folder):
     site.answers = [answer(breaks_after=HALF, pauses=True)]
@@ -752,6 +754,7 @@ def visdrone_zip(split: str, images: int) -> bytes:
     return zipped(files, top="" if split == "test-dev" else f"VisDrone2019-DET-{split}/")
 
 
+@pytest.mark.slow
 def test_train_on_a_machine_without_data(site, tmp_path):
     splits = ("train", "val", "test-dev")
     site.files = {f"/VisDrone2019-DET-{split}.zip": visdrone_zip(split, 2) for split in splits}

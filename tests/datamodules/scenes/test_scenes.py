@@ -435,6 +435,7 @@ def maps_of(folder, data):
     return [stand_out(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)) for path in paths]
 
 
+@pytest.mark.slow
 def test_colour_and_components_score_below_15_percent_on_the_quick_starts_scenes(tmp_path):
     recipe = yaml.safe_load(QUICKSTART.read_text())["data"]["init_args"]
     scene_options = {key: recipe[key] for key in ("val_count", "scene_size", "scene_seed") if key in recipe}

@@ -119,6 +119,7 @@ def check(image, boxes, labels, ignore_boxes, tight):
         assert (boxes[:, 2:] <= (CANVAS[1], CANVAS[0])).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(
     batch=st.tuples(*(images(first_hue) for first_hue in (0, 2, 4, 6))),

@@ -82,6 +82,7 @@ def test_every_variant_meets_every_seed(tmp_path):
     assert different == {"model.loss.box"}
 
 
+@pytest.mark.slow
 def test_a_begun_cell_of_another_configuration_is_refused(tmp_path):
     first, *_ = plan([CIOU, NWD], [0], SCENES, tmp_path)
     plan([CIOU, NWD], [0], [*SCENES, "--model.loss.gain_box=5"], tmp_path)  # nothing has begun yet

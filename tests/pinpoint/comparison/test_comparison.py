@@ -133,6 +133,7 @@ def test_the_report_says_what_is_beyond_noise(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_tables_hold_every_cell_and_difference(tmp_path):
     write_report(tmp_path, VARIANTS, three_variants(), {})
     with (tmp_path / "cells.csv").open() as file:
@@ -152,6 +153,7 @@ def test_the_tables_hold_every_cell_and_difference(tmp_path):
     assert not rows["ciou", "AP75"]["difference"]
 
 
+@pytest.mark.slow
 def test_hparams_of_every_cell_are_rewritten(tmp_path):
     for _ in range(2):
         write_report(tmp_path, VARIANTS, three_variants(), {})

@@ -182,6 +182,7 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
         assert KINDS[kind].title in console
 
 
+@pytest.mark.slow
 def test_a_sound_data_set(tmp_path, capsys):
     assert main(options(Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12)))) == 0
     assert [(kind, message.partition(":")[0]) for kind, _, message in found(Path("runs/doctor/custom"))] == [
@@ -196,6 +197,7 @@ def test_a_sound_data_set(tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_train_takes_the_advice(tmp_path):
     a, b = Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12))
     for image in range(1, 7):
