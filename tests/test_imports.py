@@ -9,48 +9,145 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"pinpoint", "detector", "losses", "datamodules", "evaluation"}
-OURS = PACKAGES | {"train", "evaluate", "compare", "tests"}
-ALLOWED = {
-    "losses": {"losses"},
-    "evaluation": {"evaluation"},
-    "datamodules": {"datamodules"},
-    "detector": {"detector", "losses", "datamodules", "evaluation"},
-    "pinpoint": {"pinpoint", "detector", "losses", "datamodules", "evaluation"},
+SCRIPTS = {"train", "evaluate", "predict", "export", "compare"}
+BELOW = {
+    "losses": set(),
+    "evaluation": set(),
+    "datamodules": set(),
+    "detector": {"losses", "datamodules", "evaluation"},
+    "pinpoint": {"losses", "datamodules", "evaluation", "detector"},
 }
+"""The packages that each package may import."""
+
+FALL = [
+    {"batch", "drawing", "progress", "storage"},
+    {"records", "transforms"},
+    {"problems"},
+    {"download", "images", "scenes"},
+    {"formats", "loading"},
+    {"base"},
+    {"modules"},
+]
+"""Rooms of datamodules from the bottom up; each may import those of the rows below its own."""
+
 WITHOUT_LIGHTNING = ["network", "backbone", "neck", "head", "layers", "assigner", "postprocess"]
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of all modules that a file imports."""
+def forbidden(importer: str, imported: str) -> str | None:
+    """Why one module of ours must not import another; None if it may.
+
+    Args:
+        importer: dotted name of the module that imports.
+        imported: dotted name of what it imports.
+    """
+    (package, *rooms), (other, *other_rooms) = importer.split("."), imported.split(".")
+    if other in SCRIPTS | {"tests"}:
+        return "nothing imports scripts or tests"
+    if other not in BELOW:
+        return None
+    if package != other:
+        return None if other in BELOW[package] else f"{package} knows nothing of {other}"
+    room, other_room = (names[0] if names else "" for names in (rooms, other_rooms))
+    if room == other_room or "" in (room, other_room):
+        return None
+    if package == "datamodules":
+        levels = {name: level for level, names in enumerate(FALL) for name in names}
+        return (
+            None if levels[other_room] < levels[room] else f"{other_room} stands above {room}, or beside it"
+        )
+    if package == "evaluation" and other_room == "report":
+        return "scores know nothing of the report"
+    if package == "pinpoint" and other_room != "cli" and room != "__main__":
+        return "commands know the command line, not each other"
+    return None
+
+
+def modules_of(package: str) -> list[tuple[str, Path]]:
+    """Dotted names and files of a package."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert len(files) > 2
+    return [
+        (".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), file)
+        for file in files
+    ]
+
+
+def imports_of(file: Path) -> set[str]:
+    """Dotted names of all that a file imports; of `from a import b`, both a and a.b if that is a module."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide who imports whom"
-            names.add(node.module or "")
-    return {name.split(".")[0] for name in names}
+            assert node.level == 0, f"{file}: relative imports hide who imports whom"
+            assert node.module
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            here = {name for name in inner if (ROOT / f"{name.replace('.', '/')}.py").is_file()}
+            here |= {name for name in inner if (ROOT / name.replace(".", "/")).is_dir()}
+            names |= here or {node.module}
+    return names
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_packages_import_only_those_below(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert len(files) > 2
-    for path in files:
-        assert imported(path) & OURS <= ALLOWED[package], path
+@pytest.mark.parametrize("package", BELOW)
+def test_imports_fall(package: str) -> None:
+    reasons = [
+        f"{module} imports {name}: {reason}"
+        for module, file in modules_of(package)
+        for name in sorted(imports_of(file))
+        if (reason := forbidden(module, name))
+    ]
+    assert not reasons, "\n".join(reasons)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "reason"),
+    [
+        ("losses.boxes", "detector.head", "losses knows nothing of detector"),
+        ("evaluation.report.outputs", "datamodules.base", "evaluation knows nothing of datamodules"),
+        ("datamodules.formats.coco", "datamodules.modules", "modules stands above formats, or beside it"),
+        (
+            "datamodules.formats.coco",
+            "datamodules.loading.loader",
+            "loading stands above formats, or beside it",
+        ),
+        (
+            "datamodules.transforms.plan",
+            "datamodules.records",
+            "records stands above transforms, or beside it",
+        ),
+        ("evaluation.coco", "evaluation.report.text", "scores know nothing of the report"),
+        ("detector.module", "pinpoint.cli.detection", "detector knows nothing of pinpoint"),
+        (
+            "pinpoint.doctor.report",
+            "pinpoint.comparison.report",
+            "commands know the command line, not each other",
+        ),
+        ("pinpoint.cli.detection", "train", "nothing imports scripts or tests"),
+        ("pinpoint.doctor.report", "pinpoint.cli.recipes", None),
+        ("datamodules.loading.loader", "datamodules.transforms.plan", None),
+        ("evaluation.report.text", "evaluation.coco", None),
+        ("detector.module", "torch.nn", None),
+    ],
+)
+def test_the_rules_can_be_broken(importer: str, imported: str, reason: str | None) -> None:
+    assert forbidden(importer, imported) == reason
+
+
+def test_every_room_of_datamodules_has_its_level() -> None:
+    rooms = {name.split(".")[1] for name, _ in modules_of("datamodules") if "." in name}
+    assert rooms == set().union(*FALL)
 
 
 def test_losses_need_torch_alone() -> None:
-    for path in (ROOT / "losses").rglob("*.py"):
-        assert not imported(path) & {"lightning", "torchmetrics", "torchvision", "albumentations", "timm"}, (
-            path
-        )
+    for _, file in modules_of("losses"):
+        tops = {name.split(".")[0] for name in imports_of(file)}
+        assert tops <= {"losses", "torch"} | set(sys.stdlib_module_names), file
 
 
 def test_the_network_can_be_taken_without_lightning() -> None:
     for name in WITHOUT_LIGHTNING:
-        assert "lightning" not in imported(ROOT / "detector" / f"{name}.py"), name
+        tops = {name.split(".")[0] for name in imports_of(ROOT / "detector" / f"{name}.py")}
+        assert "lightning" not in tops, name
 
 
 @pytest.mark.parametrize(

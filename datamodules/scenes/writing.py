@@ -18,7 +18,8 @@ import cv2
 
 from datamodules.progress import announced
 from datamodules.records import Split
-from datamodules.scenes.town import CROWD, LOOK_ALIKE, PERSON, Scene, draw_scene
+from datamodules.scenes.canvas import CROWD, LOOK_ALIKE, PERSON, Scene
+from datamodules.scenes.town import draw_scene
 
 CLASS_NAMES = ("person", "car", "truck")
 VERSION = 2

@@ -15,18 +15,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from datamodules.formats.coco import read_coco
 from datamodules.modules import ScenesDataModule
 from datamodules.scenes import writing as scenes
+from datamodules.scenes.canvas import CAR, CROWD, LOOK_ALIKE, PERSON, SUPERSAMPLING, TRUCK, Canvas, Scene
 from datamodules.scenes.sprites import Sprite, rectangle
-from datamodules.scenes.town import (
-    CAR,
-    CROWD,
-    LOOK_ALIKE,
-    PERSON,
-    SUPERSAMPLING,
-    TRUCK,
-    Scene,
-    Town,
-    draw_scene,
-)
+from datamodules.scenes.town import draw_scene
 from datamodules.scenes.writing import annotate, write_scenes
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "configs" / "quickstart.yaml"
@@ -111,14 +102,14 @@ def block(length=4.0, width=2.0, height=0.0):
     return lambda rng: Sprite([(rectangle(length, width), (200.0, 20.0, 20.0, 0.0))], height)
 
 
-def town(size=(100, 100), scale=5.0):
-    """A bare town whose metres lie along the image's axes; x runs right, y down, from the image's centre."""
-    return Town(Random(0), size, scale=scale, angle=0.0)
+def canvas(size=(100, 100), scale=5.0):
+    """A bare canvas whose metres lie along the axes of the image; x runs right, y down, from its centre."""
+    return Canvas(Random(0), size, scale=scale, angle=0.0)
 
 
 def test_box_of_one_block():
     # 4 x 2 m at 5 pixels a metre is 20 x 10 pixels; 1 m right and 2 m below the centre (50, 50) is (55, 60).
-    bare = town()
+    bare = canvas()
     assert bare.place([block(height=2.0)], CAR, 1.0, 2.0, heading=0.0)
     bare.shadow_length = 5.0
     bare.paint()
@@ -135,7 +126,7 @@ def test_box_of_one_block():
 
 def test_heading_turns_from_x_towards_y():
     # A square of 2 m whose middle lies 3 m ahead: heading down, it is 15 pixels below the centre (50, 50).
-    bare = town()
+    bare = canvas()
     ahead = Sprite([(rectangle(2.0, 2.0, x=3.0), (200.0, 20.0, 20.0, 0.0))], 0.0)
     assert bare.place([lambda rng: ahead], CAR, 0.0, 0.0, heading=math.pi / 2)
     np.testing.assert_allclose(bare.scene().boxes, [(45, 60, 55, 70)], atol=THIRD)
@@ -143,7 +134,7 @@ def test_heading_turns_from_x_towards_y():
 
 def test_visible_share_at_the_edge():
     # Centred on the left edge: half of it is outside, and the box ends at the image.
-    bare = town()
+    bare = canvas()
     assert bare.place([block()], CAR, -10.0, 0.0, heading=0.0)
     scene = bare.scene()
     np.testing.assert_allclose(scene.boxes, [(0, 45, 10, 55)], atol=THIRD)
@@ -153,7 +144,7 @@ def test_visible_share_at_the_edge():
 def test_trees_hide_and_boxes_shrink():
     # A crown of at least 0.75 * 4 m = 15 pixels about the block's right end (60, 50) covers the block's
     # height of 10 pixels from x = 60 - sqrt(15^2 - 5^2) = 45.9 on: at most 6 of its 20 columns are left.
-    bare = town()
+    bare = canvas()
     assert bare.place([block()], CAR, 0.0, 0.0, heading=0.0)
     bare.crowns.append((2.0, 0.0, 4.0))
     bare.paint()
@@ -164,7 +155,7 @@ def test_trees_hide_and_boxes_shrink():
 
 
 def test_nothing_is_placed_on_another_thing():
-    bare = town()
+    bare = canvas()
     assert bare.place([block()], CAR, 0.0, 0.0, heading=0.0)
     assert not bare.place([block()], CAR, 1.0, 0.0, heading=0.0)
     assert bare.place([block()], CAR, 4.2, 0.0, heading=0.0)
