@@ -15,6 +15,7 @@ from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch
 from datamodules.drawing import draw_boxes, hatch_boxes
 from datamodules.images.decoding import image_loader
+from detector.base import count
 from detector.module import Detector
 from detector.postprocess import Detections
 from evaluation.analysis import analyse
@@ -117,7 +118,7 @@ class NetworkSummary(Callback):
         """Count at the size that the data comes in."""
         assert isinstance(pl_module, Detector)
         height, width = trainer.datamodule.image_size  # type: ignore[attr-defined]  # set by fit(datamodule=...)
-        parameters, macs = pl_module.network.count((height, width))
+        parameters, macs = count(pl_module.network, (height, width))
         rank_zero_info(
             f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} px"
         )

@@ -3,6 +3,8 @@
 B images, A points of all levels, C classes, P selected points, K distance bins.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ class Predictions:
         points: (A, 2) float32 xy pixels; row-major grids, level by level, from stride / 2.
         strides: (A,) float32 pixels between the points of each point's level.
         bins: (K,) float32 distance that each bin stands for, in strides of the point.
+        auxiliary: what a branch for training alone says about the same batch; None without one.
     """
 
     logits: Tensor
@@ -34,6 +37,7 @@ class Predictions:
     points: Tensor
     strides: Tensor
     bins: Tensor
+    auxiliary: Predictions | None = None
 
     def decode(self, index: Tensor) -> Tensor:
         """Boxes of some points: index (P,) = b * A + a. Returns (P, 4) float32 xyxy pixels."""
@@ -111,7 +115,6 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.num_classes = num_classes
         self.register_buffer("bins", torch.arange(-2.0, reg_max + 1), persistent=False)
         self.classes: Iterable[nn.Sequential] = nn.ModuleList(  # type: ignore[assignment]  # of Sequentials
             nn.Sequential(
@@ -131,37 +134,69 @@ class Head(nn.Module):
         )
 
     def initialise(self, image_size: tuple[int, int], expected_objects: float) -> None:
-        """Start from plausible outputs, so that training does not begin by unlearning them.
-
-        Class scores start where the expected objects, shared evenly by levels and classes, are the sum of the
-        scores of a level. Distances start near one stride, the scale of small objects: bins weigh
-        exp(-(bin - 1)^2 / 2).
-
-        Args:
-            image_size: (height, width) of the input, pixels.
-            expected_objects: objects in an image of that size.
-        """
-        height, width = image_size
-        last_layers = ((branch[-1] for branch in branches) for branches in (self.classes, self.distances))
-        for stride, classes, distances in zip(self.strides, *last_layers, strict=True):
-            cells = math.ceil(height / stride) * math.ceil(width / stride)
-            prior = min(expected_objects / len(self.strides) / (cells * self.num_classes), 0.1)
-            nn.init.normal_(classes.weight, std=0.01)
-            nn.init.constant_(classes.bias, math.log(prior / (1 - prior)))
-            nn.init.normal_(distances.weight, std=0.01)
-            with torch.no_grad():
-                distances.bias.copy_((-((self.bins - 1) ** 2) / 2).repeat(4))
+        """Start from plausible outputs, see `start_plausibly`."""
+        start_plausibly(self.classes, self.distances, self.bins, self.strides, image_size, expected_objects)
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
         """One (B, in_channels, H, W) map a level, finest first, to the predictions of the batch."""
-        logits = [branch(x).flatten(2) for branch, x in zip(self.classes, maps, strict=True)]
-        distances = [branch(x).flatten(2) for branch, x in zip(self.distances, maps, strict=True)]
-        sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
-        points, strides = grid_points(sizes, self.strides, maps[0].device)
-        return Predictions(
-            logits=torch.cat(logits, dim=-1).transpose(1, 2),
-            distances=torch.cat(distances, dim=-1).transpose(1, 2).unflatten(-1, (4, len(self.bins))),
-            points=points,
-            strides=strides,
-            bins=self.bins,
-        )
+        logits = [branch(x) for branch, x in zip(self.classes, maps, strict=True)]
+        distances = [branch(x) for branch, x in zip(self.distances, maps, strict=True)]
+        return predict(logits, distances, self.strides, self.bins)
+
+
+def start_plausibly(
+    classes: Iterable[nn.Sequential],
+    distances: Iterable[nn.Sequential],
+    bins: Tensor,
+    strides: Sequence[int],
+    image_size: tuple[int, int],
+    expected_objects: float,
+) -> None:
+    """Set the last layers of a head so that training does not begin by unlearning what they say.
+
+    Class scores start where the expected objects, shared evenly by levels and classes, are the sum of the
+    scores of a level. Distances start near one stride, the scale of small objects: bins weigh
+    exp(-(bin - 1)^2 / 2).
+
+    Args:
+        classes: class branch of each level; the last layer gives C logits.
+        distances: distance branch of each level; the last layer gives 4 K logits.
+        bins: (K,) strides.
+        strides: stride of each level, pixels.
+        image_size: (height, width) of the input, pixels.
+        expected_objects: objects in an image of that size.
+    """
+    height, width = image_size
+    last_layers = ((branch[-1] for branch in branches) for branches in (classes, distances))
+    for stride, scores, sides in zip(strides, *last_layers, strict=True):
+        cells = math.ceil(height / stride) * math.ceil(width / stride)
+        prior = min(expected_objects / len(strides) / (cells * scores.out_channels), 0.1)
+        nn.init.normal_(scores.weight, std=0.01)
+        nn.init.constant_(scores.bias, math.log(prior / (1 - prior)))
+        nn.init.normal_(sides.weight, std=0.01)
+        with torch.no_grad():
+            sides.bias.copy_((-((bins - 1) ** 2) / 2).repeat(4))
+
+
+def predict(
+    logits: Sequence[Tensor], distances: Sequence[Tensor], strides: Sequence[int], bins: Tensor
+) -> Predictions:
+    """Join the maps of a head's levels.
+
+    Args:
+        logits: (B, C, H, W) a level, finest first.
+        distances: (B, 4 K, H, W) a level; channels by side, then bin.
+        strides: stride of each level, pixels.
+        bins: (K,) strides.
+    """
+    sizes = [(x.shape[-2], x.shape[-1]) for x in logits]
+    points, point_strides = grid_points(sizes, strides, logits[0].device)
+    return Predictions(
+        logits=torch.cat([x.flatten(2) for x in logits], dim=-1).transpose(1, 2),
+        distances=torch.cat([x.flatten(2) for x in distances], dim=-1)
+        .transpose(1, 2)
+        .unflatten(-1, (4, len(bins))),
+        points=points,
+        strides=point_strides,
+        bins=bins,
+    )

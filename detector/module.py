@@ -14,14 +14,17 @@ from torch.optim import AdamW
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
+from detector.base import DetectionNetwork
 from detector.head import Predictions
-from detector.network import Network
 from detector.postprocess import Detections, Postprocess
 from evaluation.coco import CocoScores
 from losses.detection import DetectionLoss
 
 SIZE_BINS = ("0_8", "8_16", "16_32", "32_up")
 """Names of the size bins of `assignment_statistics`, sides in pixels of the input."""
+
+AUXILIARY_GAIN = 0.25
+"""Factor of the loss of an auxiliary branch, where a network has one. Source: YOLOv9's."""
 
 
 @final
@@ -46,7 +49,7 @@ class Detector(LightningModule):
     def __init__(
         self,
         class_names: Sequence[str],
-        network: Network,
+        network: DetectionNetwork,
         loss: DetectionLoss,
         assigner: TaskAlignedAssigner,
         postprocess: Postprocess,
@@ -96,7 +99,12 @@ class Detector(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Total loss of a batch."""
-        terms, assignment = self._losses(self(batch.images), batch)
+        predictions = self(batch.images)
+        terms, assignment = self._losses(predictions, batch)
+        if predictions.auxiliary is not None:
+            auxiliary, _ = self._losses(predictions.auxiliary, batch)
+            terms["loss_auxiliary"] = AUXILIARY_GAIN * auxiliary["loss"].detach()
+            terms["loss"] = terms["loss"] + AUXILIARY_GAIN * auxiliary["loss"]
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(batch))
         for name, value in assignment_statistics(assignment, batch.boxes).items():
             self.assigned[name] = self.assigned.get(name, torch.zeros_like(value)) + value
@@ -206,10 +214,10 @@ class Detector(LightningModule):
         return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone, neck and head, each with decay on matrices and kernels only."""
+        """Backbone, neck, head and so on, each with decay on matrices and kernels only."""
         groups: list[dict[str, Any]] = []
-        for name in ("backbone", "neck", "head"):
-            parameters = [p for p in getattr(self.network, name).parameters() if p.requires_grad]
+        for name, module in self.network.named_children():
+            parameters = [p for p in module.parameters() if p.requires_grad]
             groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1]})
             vectors = [p for p in parameters if p.ndim <= 1]
             groups.append({"name": f"{name}_no_decay", "params": vectors, "weight_decay": 0.0})

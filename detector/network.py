@@ -1,21 +1,21 @@
-"""The whole network: backbone, neck, head."""
+"""The whole network on any timm backbone: backbone, neck, head."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from detector.backbone import Backbone
+from detector.base import DetectionNetwork
 from detector.head import Head, Predictions
 from detector.neck import PAN
 
 
 @final
-class Network(nn.Module):
-    """Images to predictions.
+class Network(DetectionNetwork):
+    """Images to predictions with any timm backbone.
 
     Args:
         num_classes: number of classes; comes from the data.
@@ -63,13 +63,3 @@ class Network(nn.Module):
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         predictions: Predictions = self.head(self.neck(self.backbone(normalised)))
         return predictions
-
-    def count(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Parameters, and multiply-accumulates of one image of (height, width) pixels."""
-        was_training = self.training
-        self.eval()
-        image = self.mean.new_zeros((1, len(self.mean), *image_size))
-        with torch.no_grad(), FlopCounterMode(display=False) as flops:
-            self(image)
-        self.train(was_training)
-        return sum(p.numel() for p in self.parameters()), flops.get_total_flops() // 2

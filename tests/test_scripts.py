@@ -89,7 +89,7 @@ def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, m
 
 def test_the_run_folder_keeps_config_checkpoints_and_events(run: Run) -> None:
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert config["model"]["network"]["channels"] == 16
+    assert config["model"]["network"]["init_args"]["channels"] == 16
     assert run.best.is_file()
     assert run.last.is_file()
     assert list(run.folder.glob("events*"))

@@ -117,27 +117,40 @@ def of_sections(args: Sequence[str], sections: Sequence[str]) -> list[str]:
     return kept
 
 
-def data_class_name(args: Sequence[str]) -> str | None:
-    """Name of the data module that a tidied command line asks for, without its package; None for none."""
+def chosen_class(args: Sequence[str], section: str) -> str | None:
+    """Name of the class that a tidied command line asks for, without its package; None for none.
+
+    Args:
+        args: see `tidy`.
+        section: where the class belongs, `data` or `model.network`.
+    """
     name: Any = None
     for word in args:
         key, _, value = word.partition("=")
         if key == "--config":
-            data = _recipe(value).get("data")
-            name = (data.get("class_path") if isinstance(data, dict) else data) or name
-        elif key in ("--data", "--data.class_path"):
+            part = _section(value, section)
+            name = (part.get("class_path") if isinstance(part, dict) else part) or name
+        elif key in (f"--{section}", f"--{section}.class_path"):
             name = value
     return None if name is None else str(name).rpartition(".")[2]
 
 
-def data_options(args: Sequence[str]) -> dict[str, Any]:
-    """Options of the data that the recipes of a tidied command line give, the last recipe's first."""
+def chosen_options(args: Sequence[str], section: str) -> dict[str, Any]:
+    """Options of that class that the recipes give, a later recipe's before an earlier one's."""
     options: dict[str, Any] = {}
     for word in args:
         key, _, value = word.partition("=")
-        data = _recipe(value).get("data") if key == "--config" else None
-        options |= (data.get("init_args") or {}) if isinstance(data, dict) else {}
+        part = _section(value, section) if key == "--config" else None
+        options |= (part.get("init_args") or {}) if isinstance(part, dict) else {}
     return options
+
+
+def _section(value: str, section: str) -> Any:  # noqa: ANN401  # a name or a mapping
+    """What `--config=value` says about a section."""
+    part: Any = _recipe(value)
+    for key in section.split("."):
+        part = part.get(key) if isinstance(part, dict) else None
+    return part
 
 
 def _recipe(value: str) -> dict[str, Any]:

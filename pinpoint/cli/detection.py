@@ -87,10 +87,10 @@ class DetectionCLI(LightningCLI):
         # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
         config = yaml.safe_load(OUR_CLASS.sub(r"\1", checkpoint["config"]))
         config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
-        quiet = ["--trainer.logger=false", "--trainer.callbacks=null", "--model.network.pretrained=false"]
-        cli = cls(
-            [f"--config={yaml.safe_dump(config)}", *quiet, f"--data.class_names={names}", *overrides], False
-        )
+        network = config["model"]["network"]
+        network.get("init_args", network).pop("pretrained", None)  # the checkpoint has the weights
+        quiet = ["--trainer.logger=false", "--trainer.callbacks=null", f"--data.class_names={names}"]
+        cli = cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -117,9 +117,9 @@ class DetectionCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments(
-            "data.class_names", "model.network.num_classes", compute_fn=len, apply_on="instantiate"
+            "data.class_names", "model.network.init_args.num_classes", compute_fn=len, apply_on="instantiate"
         )
-        parser.link_arguments("data.image_size", "model.network.image_size", apply_on="instantiate")
+        parser.link_arguments("data.image_size", "model.network.init_args.image_size", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever the process was called with."""

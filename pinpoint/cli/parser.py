@@ -16,15 +16,24 @@ from lightning.pytorch.loggers import Logger
 
 # Imported so that `class_path: NAME` finds their classes by their short names.
 import datamodules.modules  # noqa: F401
-import detector.callbacks  # noqa: F401
+import detector.callbacks
+import detector.network
+import detector.yolov9.network  # noqa: F401
 from datamodules.base import DetectionDataModule
-from pinpoint.cli.arguments import data_class_name, data_options
-from pinpoint.cli.recipes import FORMATS, recipe_table
+from detector.base import DetectionNetwork
+from pinpoint.cli.arguments import chosen_class, chosen_options
+from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _VALUE = re.compile(r"(?:Given value|Got value): (.*)")
-_CLASSES = (Callback, Logger, torch.optim.Optimizer, DetectionDataModule)
+_CLASSES = (Callback, Logger, torch.optim.Optimizer, DetectionDataModule, DetectionNetwork)
 """Kinds of classes that recipes name."""
+
+_CHOSEN: dict[str, tuple[type, set[str]]] = {
+    "data": (DetectionDataModule, {"seed"}),
+    "model.network": (DetectionNetwork, {"num_classes", "image_size"}),
+}
+"""Sections with a class of the recipe's choice, and its arguments that come from elsewhere."""
 
 
 class Parser(LightningArgumentParser):
@@ -66,18 +75,25 @@ class Parser(LightningArgumentParser):
 
         The trainer's come last, as there are most of them.
         """
-        chosen = _data_class(self.given)
         self._action_groups = sorted(self._action_groups, key=lambda group: "trainer" in _dests(group))
         others = str(super().format_help(*args, **kwargs))
+        return "\n\n".join([*(self._section_help(section) for section in _CHOSEN), others]).lstrip()
+
+    def _section_help(self, section: str) -> str:
+        """The options of the class that is chosen for a section; empty for none."""
+        chosen = _chosen_class(self.given, section)
         if chosen is None:
-            return others
-        data = LightningArgumentParser(add_help=False, usage=SUPPRESS, description="")
-        data.add_class_arguments(chosen, "data", skip={"seed"})
-        own = {f"data.{key}": value for key, value in _leaves(data_options(self.given))}
-        data.set_defaults(
-            {key: value for key, value in own.items() if f"--{key}" in data._option_string_actions}
+            return ""
+        options = LightningArgumentParser(add_help=False, usage=SUPPRESS, description="")
+        options.add_class_arguments(chosen, section, skip=_CHOSEN[section][1])
+        own = {
+            f"{section}.{key}": value
+            for key, value in _leaves(chosen_options(_with_defaults(self.given), section))
+        }
+        options.set_defaults(
+            {key: value for key, value in own.items() if f"--{key}" in options._option_string_actions}
         )
-        return f"{data.format_help().strip()}\n\n{others}"
+        return str(options.format_help()).strip()
 
     def _explain(self, message: str) -> str:
         """A message of jsonargparse in words of what the user typed."""
@@ -120,13 +136,15 @@ class Parser(LightningArgumentParser):
     def _unknown(self, option: str) -> str:
         """What to say of an option that does not exist."""
         name = option.lstrip("-").rstrip("+")
-        data = data_class_name(self.given)
-        chosen = _data_class(self.given)
+        data = chosen_class(self.given, "data")
+        chosen = _chosen_class(self.given, "data")
         if name.startswith("data.") and chosen is None:
             return f"{option} needs a recipe that names the format of your data:\n{recipe_table()}"
         known = [known.lstrip("-") for known in self._option_string_actions if known.startswith("--")]
+        if (network := _chosen_class(self.given, "model.network")) is not None:
+            known += _options(network, "model.network")
         if chosen is not None:
-            known += _data_options(chosen)
+            known += _options(chosen, "data")
             leaf = name.split(".")[1] if "." in name else ""
             others = [
                 f"{FORMATS[kind.__name__].what}: --config {FORMATS[kind.__name__].recipe}"
@@ -158,22 +176,26 @@ def _subclasses(base: type) -> Iterable[type]:
         yield from _subclasses(kind)
 
 
-def _data_class(args: Sequence[str]) -> type[DetectionDataModule] | None:
-    """The data module that a command line asks for."""
-    name = data_class_name(args)
-    return next((kind for kind in _subclasses(DetectionDataModule) if kind.__name__ == name), None)
+def _with_defaults(args: Sequence[str]) -> list[str]:
+    return [f"--config={DEFAULTS}", *args]
 
 
-def _data_options(kind: type) -> list[str]:
-    """Names of all options of a data module, `data.augment.flip` and so on."""
+def _chosen_class(args: Sequence[str], section: str) -> type | None:
+    """The class that a command line asks for in a section, None for none of ours."""
+    name = chosen_class(_with_defaults(args), section)
+    return next((kind for kind in _subclasses(_CHOSEN[section][0]) if kind.__name__ == name), None)
+
+
+def _options(kind: type, section: str) -> list[str]:
+    """Names of all options of a class, `data.augment.flip` and so on."""
     parser = LightningArgumentParser(add_help=False)
-    parser.add_class_arguments(kind, "data", skip={"seed"})
+    parser.add_class_arguments(kind, section, skip=_CHOSEN[section][1])
     return [name.lstrip("-") for name in parser._option_string_actions]
 
 
 def _own_options(kind: type) -> set[str]:
     """Options that a data module has and not all have."""
-    return set(_data_options(kind)) - set(_data_options(DetectionDataModule))
+    return set(_options(kind, "data")) - set(_options(DetectionDataModule, "data"))
 
 
 def _leaves(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

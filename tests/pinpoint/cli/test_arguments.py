@@ -133,6 +133,7 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
     [
         ("--model.network.bakbone=x", r"^there is no option --model\.network\.bakbone; did you mean "
          r"--model\.network\.backbone\?$"),
+        ("--model.network=YOLO9", r"^--model\.network=YOLO9: no such class; did you mean YOLOv9\?"),
         ("--data.batchsize=4", r"no option --data\.batchsize; did you mean --data\.batch_size"),
         ("--data.augment.mosaik=1", r"no option --data\.augment\.mosaik; did you mean --data\.augment"),
         ("--model.loss.classification=bcee", r"did you mean bce.* choose among bce, cross_entropy, focal"),
@@ -168,3 +169,5 @@ def test_help_of_a_recipe_shows_its_own_data_options(capsys: pytest.CaptureFixtu
     assert text.index("--model.loss.box") < text.index("--trainer.max_epochs")
     assert "default: data/custom/data.yaml" in text  # the recipe's
     assert "--data.train_images" not in text
+    assert "--model.network.channels" in text
+    assert "default: mobilenetv4_conv_small)" in text

@@ -19,9 +19,7 @@ def test_builds_what_train_py_builds(tmp_path):
     recipes = [CONFIGS / "visdrone_hybrid.yaml", more]
     overrides = ["--data.augment.flip=0.125", "--data.image_size=[64,96]"]
     ours = data_module(recipes, overrides)
-    cli = DetectionCLI(
-        [*(f"--config={path}" for path in recipes), *overrides, "--model.network.pretrained=false"], False
-    )
+    cli = DetectionCLI([*(f"--config={path}" for path in recipes), *overrides], False)
     assert type(ours) is type(cli.datamodule)
     assert options(ours) == options(cli.datamodule)
     assert options(ours)[:3] == ((64, 96), 3, 5)
