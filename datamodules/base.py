@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,12 @@ from datamodules.loading.samplers import (
     Sampling,
     TrainSampler,
 )
-from datamodules.problems import OnError, Problems
+from datamodules.problems import OnError, Problems, Reader
 from datamodules.records import Records, Split
+from datamodules.setup_checks import check_setup
+from datamodules.splits import Division, divided, write_division
 from datamodules.transforms.augment import Augment, largest_scale
 from datamodules.transforms.colour import to_float
-
-Reader = Callable[[Sequence[str], Problems], Records]
-"""Reads one split, given the class names that set the order of the class indices."""
-
 
 DEFAULT_AUGMENT = Augment()
 DEFAULT_READING = Reading()
@@ -54,6 +52,13 @@ class DetectionDataModule(LightningDataModule):
         on_error: what a damaged row or image does: "raise" stops with its file and row, "skip" leaves the
             image out, with one warning.
         reading: how training images become pixels.
+        val_fraction: share of the training images that validate, in place of the data set's own validation
+            images.
+        val_group: regular expression, found in the file names; images in which it finds the same text,
+            such as frames of one flight, stay together in training or validation.
+        val_seed: which images are taken; runs of another `seed` are scored on the same ones.
+        folds: number of parts for cross-validation, in place of `val_fraction`.
+        fold: which part validates, from 0.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -73,6 +78,11 @@ class DetectionDataModule(LightningDataModule):
         fraction: float = 1.0,
         on_error: OnError = "raise",
         reading: Reading = DEFAULT_READING,
+        val_fraction: float | None = None,
+        val_group: str | None = None,
+        val_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         super().__init__()
         # A rank may get no validation image at all: shards are never padded.
@@ -82,7 +92,9 @@ class DetectionDataModule(LightningDataModule):
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
         if min(image_size) < 1:
             raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
-        self.readers, self.class_names = readers, list(class_names)
+        self.division = Division(val_fraction, val_group, folds, fold, val_seed)
+        self.readers = divided(readers, self.division) if self.division else readers
+        self.class_names = list(class_names)
         self.image_size = (image_size[0], image_size[1])
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed, augment
@@ -100,12 +112,18 @@ class DetectionDataModule(LightningDataModule):
         """Read the splits that a stage needs, once.
 
         Raises:
-            DataError: if a file is missing or wrong.
+            DataError: if a file is missing or wrong, or the splits make no sense.
         """
-        for split in self.splits(stage):
+        splits = self.splits(stage)
+        for split in splits:
             if split not in self.records:
                 self.records[split] = self._read(split)
-        self.evaluated_split = self.splits(stage)[-1]
+        self.evaluated_split = splits[-1]
+        found = {split: self.records[split] for split in splits}
+        for doubt in check_setup(found, stage == "fit", self.batch_size):
+            rank_zero_warn(doubt)
+        if self.division and stage == "fit" and self.trainer and self.trainer.log_dir:
+            write_division(found, Path(self.trainer.log_dir))
 
     def splits(self, stage: str | None = None) -> tuple[Split, ...]:
         """The splits that a stage needs, the one that it scores last.

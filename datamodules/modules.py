@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import DetectionDataModule, Reader
+from datamodules.base import DetectionDataModule
 from datamodules.download.fetch import provide
 from datamodules.formats import coco, visdrone, voc
 from datamodules.formats import yolo as yolo_format
-from datamodules.formats.categories import Categories
+from datamodules.formats.categories import Categories, union
+from datamodules.problems import DataError, Reader
 from datamodules.records import Split
 from datamodules.scenes import writing as scenes
 
@@ -26,34 +27,74 @@ class CocoDataModule(DetectionDataModule):
     Args:
         train_images: folder of the training images.
         train_annotations: COCO JSON of the training images.
-        val_images: folder of the validation images.
+        val_images: folder of the validation images; none with `val_fraction` or `folds`.
         val_annotations: COCO JSON of the validation images.
         ignore_categories: categories that mark regions with unlabelled objects of any class.
-        class_names: order of the classes, where a trained model sets it; the data set's own categories
-            ascending by id if not given.
+        class_names: order of the classes, where a trained model sets it; the categories of all files if not
+            given: those of the training file ascending by id, then what only the others have.
+        test_images: folder of the test images; none without test split.
+        test_annotations: COCO JSON of the test images.
         **options: see `DetectionDataModule`.
 
     Raises:
-        DataError: if class names are needed and `val_annotations` cannot be read.
+        DataError: if class names are needed and no file can be read.
+        ValueError: if there are no validation images, or a folder goes without its file.
     """
 
     def __init__(
         self,
         train_images: Path,
         train_annotations: Path,
-        val_images: Path,
-        val_annotations: Path,
+        val_images: Path | None = None,
+        val_annotations: Path | None = None,
         ignore_categories: Sequence[str] = (),
         class_names: Sequence[str] | None = None,
+        test_images: Path | None = None,
+        test_annotations: Path | None = None,
         **options: Any,
     ) -> None:
-        readers: dict[Split, Reader] = {
-            "train": partial(coco.read_coco, train_annotations, train_images, ignore_categories),
-            "val": partial(coco.read_coco, val_annotations, val_images, ignore_categories),
+        places: dict[Split, tuple[Path, Path]] = {"train": (train_annotations, train_images)}
+        given: dict[Split, tuple[Path | None, Path | None]] = {
+            "val": (val_annotations, val_images),
+            "test": (test_annotations, test_images),
         }
-        # The smaller file: COCO's own training annotations take 20 s to parse.
-        names = class_names or coco.read_class_names(val_annotations, ignore_categories)
+        for split, (file, folder) in given.items():
+            if file is not None and folder is not None:
+                places[split] = (file, folder)
+            elif file is not None or folder is not None:
+                raise ValueError(f"data.{split}_images and data.{split}_annotations go together: give both")
+        if "val" not in places and not _divided(options):
+            raise ValueError(
+                "there are no validation images: give data.val_images and data.val_annotations, or "
+                "data.val_fraction=0.2 to take them from the training images"
+            )
+        documents: coco.Documents = {}
+        names = class_names or _coco_names(
+            [path for path, _ in places.values()], ignore_categories, documents
+        )
+        readers: dict[Split, Reader] = {
+            split: partial(coco.read_coco, *place, ignore_categories, documents=documents)
+            for split, place in places.items()
+        }
         super().__init__(readers, names, **options)
+
+
+def _coco_names(files: Sequence[Path], ignored: Sequence[str], documents: coco.Documents) -> list[str]:
+    """Class names of all files that can be read; the others are for the reader to report, if needed."""
+    names, errors = {}, []
+    for file in dict.fromkeys(files):
+        try:
+            names[file] = coco.read_categories(file, documents)
+        except DataError as error:
+            errors.append(error)
+    if not names:
+        raise errors[0]
+    return union(names, ignored)
+
+
+def _divided(options: Mapping[str, Any]) -> bool:
+    """Whether validation images are taken from the training images."""
+    return options.get("val_fraction") is not None or options.get("folds") is not None
 
 
 class YoloDataModule(DetectionDataModule):
@@ -79,7 +120,8 @@ class YoloDataModule(DetectionDataModule):
         class_names: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        description = yolo_format.read_description(yaml)
+        needed: tuple[Split, ...] = ("train",) if _divided(options) else ("train", "val")
+        description = yolo_format.read_description(yaml, needed)
         readers: dict[Split, Reader] = {
             split: partial(yolo_format.read_yolo, description, split, ignore_categories)
             for split in description.splits
@@ -94,8 +136,8 @@ class VocDataModule(DetectionDataModule):
     Args:
         root: folder that holds Annotations, JPEGImages and ImageSets.
         ignore_categories: classes that mark regions with unlabelled objects of any class.
-        class_names: order of the classes, where a trained model sets it; all names in the annotations of the
-            training and validation split, sorted, if not given.
+        class_names: order of the classes, where a trained model sets it; all names in the annotations of all
+            splits, sorted, if not given.
         **options: see `DetectionDataModule`.
 
     Raises:
@@ -110,9 +152,11 @@ class VocDataModule(DetectionDataModule):
         **options: Any,
     ) -> None:
         splits: list[Split] = ["train", "val"]
+        if _divided(options):
+            splits.remove("val")
         if voc.list_path(root, "test").is_file():
             splits.append("test")
-        names = class_names or voc.read_class_names(root, ignore_categories)
+        names = class_names or voc.read_class_names(root, splits, ignore_categories)
         readers: dict[Split, Reader] = {
             split: partial(voc.read_voc, root, split, ignore_categories) for split in splits
         }

@@ -18,12 +18,14 @@ class Record:
     Attributes:
         path: where the image file lies.
         info: image id, file name and size.
-        annotations: its objects and ignore regions.
+        annotations: its objects and ignore regions, in the displayed image.
+        turn: EXIF orientation that is left to be applied to its decoded pixels, see `images.orientation`.
     """
 
     path: str
     info: ImageInfo
     annotations: Annotations
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)

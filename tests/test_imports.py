@@ -20,11 +20,11 @@ BELOW = {
 """The packages that each package may import."""
 
 FALL = [
-    {"batch", "drawing", "progress", "storage"},
+    {"batch", "drawing", "files", "progress", "storage"},
     {"records", "transforms"},
     {"problems"},
     {"download", "images", "scenes"},
-    {"formats", "loading"},
+    {"formats", "loading", "setup_checks", "splits"},
     {"base"},
     {"modules"},
 ]

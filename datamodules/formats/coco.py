@@ -6,29 +6,44 @@ Format: https://cocodataset.org/#format-data, sections 1 "Object Detection".
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.batch import ImageInfo
+from datamodules.files import named_below, read_bytes
 from datamodules.formats.categories import Categories
-from datamodules.formats.rows import ObjectList
-from datamodules.images.headers import check_images, require_size
+from datamodules.formats.rows import ImageRows
+from datamodules.formats.values import entry, flag, number, numbers, shown, side, text, whole
+from datamodules.images.headers import annotated_turn, check_images
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records
 
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""What reading a row raises when an entry is missing or of the wrong kind."""
+Documents = MutableMapping[Path, dict[str, Any]]
+
+REMEDY = "correct or remove it"
+BOX = ("bbox's x", "bbox's y", "bbox's width", "bbox's height")
+
+IGNORE_FLAGS = ("iscrowd", "ignore", "difficult")
+"""Entries of an annotation that say not to score it: COCO's own, and those of converters."""
 
 
-def read_class_names(annotations: Path, ignore_categories: Sequence[str] = ()) -> list[str]:
-    """Names of the categories of a COCO JSON, ascending by id, without the ignored ones.
+def read_categories(annotations: Path, documents: Documents | None = None) -> dict[int, str]:
+    """Name of each category id of a COCO JSON.
+
+    Of ids of one name those count that are annotated: exports list a parent of its child's name.
+
+    Args:
+        annotations: the file.
+        documents: takes its content, for `read_coco`, so that a large file is parsed once.
 
     Raises:
-        DataError: if the file is missing or malformed, or an ignored category is not in it.
+        DataError: if the file is missing or malformed.
     """
-    names = _category_names(annotations, _load(annotations))
-    return Categories(annotations, names, ignore_categories).class_names
+    data = _load(annotations)
+    if documents is not None:
+        documents[annotations] = data
+    return _category_names(annotations, data)
 
 
 def read_coco(
@@ -37,11 +52,13 @@ def read_coco(
     ignore_categories: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
     problems: Problems | None = None,
+    documents: Documents | None = None,
 ) -> Records:
     """Read a COCO data set.
 
     Crowd annotations become ignore boxes of their class, annotations of `ignore_categories` ignore boxes
-    of every class. Boxes without size or wholly outside their image are left out, with one warning.
+    of every class. Boxes without size or wholly outside their image are left out, with one warning. Numbers
+    and flags may be texts; a height or width that is missing, null or 0 is the image's own.
 
     Args:
         annotations: COCO JSON file.
@@ -50,53 +67,59 @@ def read_coco(
         class_names: order of the class indices; the file's own order by category id if not given.
             Names that the file does not have get new category ids above its largest.
         problems: takes what is wrong with single images; the first is raised if not given.
+        documents: content of files that have been parsed already; taken out.
 
     Raises:
         DataError: if a file is missing or malformed, the data set is empty, or an annotation's category is
             neither among the class names nor ignored.
     """
     problems = problems or Problems()
-    data = _load(annotations)
+    data = (documents or {}).pop(annotations, None) or _load(annotations)
     categories = Categories(annotations, _category_names(annotations, data), ignore_categories, class_names)
     if not images.is_dir():
         raise DataError(f"{images} is not a folder: give the folder of the images of {annotations}")
-    infos = _infos(annotations, images, data, problems)
-    paths = {id_: images / info.file_name for id_, info in infos.items() if info}
-    headers = check_images(list(paths.values()), annotations, problems)
+    listed = _listed(annotations, images, data, problems)
+    paths = [path for path, _, _ in filter(None, listed.values())]
+    headers = check_images(paths, annotations, problems)
+    found = {}
+    for id_, listing in listed.items():
+        if listing is not None and (header := headers.get(listing[0])):
+            path, name, size = listing
+            frame = annotated_turn(path, header, size, str(annotations), problems)
+            found[id_] = ImageRows(path, id_, name, header, frame)
 
-    objects = {id_: ObjectList(info) for id_, info in infos.items() if info}
-    for id_, image in objects.items():
-        if header := headers.get(paths[id_]):
-            require_size(paths[id_], header, image.info.size, str(annotations), problems)
-    for row, entry in enumerate(_list(annotations, data, "annotations")):
-        where, path = f"{annotations}: annotations[{row}]", None
-        try:
-            id_ = entry["image_id"]
-            if id_ not in infos:
+    for row, content in enumerate(_list(annotations, data, "annotations")):
+        place = f"{annotations}: annotations[{row}]"
+        with problems.of_row(place, REMEDY) as attempt:
+            id_ = whole(entry(content, "image_id"), "image_id")
+            if id_ not in listed:
                 raise ValueError(f"image_id {id_} is not among the images")
-            if id_ not in objects:  # of an image whose own row is malformed
-                continue
-            path = str(paths[id_])
-            if entry["category_id"] not in categories:
-                raise ValueError(f"category_id {entry['category_id']} is not among the categories")
-            x, y, w, h = (float(value) for value in entry["bbox"])
-            area = float(entry.get("area", w * h))
-            label = categories.label(entry["category_id"], where)
-            ignore = bool(entry.get("iscrowd"))
-            objects[id_].add((x, y, w, h), label, area, ignore)
-            problems.row(where, path, objects[id_].info, (x, y, w, h), label, ignore)
-        except DataError:
-            raise
-        except MALFORMED as error:
-            problems.add(_malformed(where, error), path)
-    return categories.records([(path, objects[id_]) for id_, path in sorted(paths.items())], problems)
+            if image := found.get(id_):
+                attempt.image = str(image.path)
+                _add(content, place, image, categories)
+    return categories.records([image for _, image in sorted(found.items())], problems)
+
+
+def _add(content: dict[str, Any], place: str, image: ImageRows, categories: Categories) -> None:
+    category = whole(entry(content, "category_id"), "category_id")
+    if category not in categories:
+        raise ValueError(f"category_id {category} is not among the categories")
+    x, y, w, h = numbers(entry(content, "bbox"), BOX, "bbox")
+    area = content.get("area")
+    area = None if area in (None, "") else number(area, "area")
+    if area is not None and area < 0:
+        raise ValueError(f"area is {area}")
+    ignore = any([flag(content[key], key) for key in IGNORE_FLAGS if key in content])
+    image.add(place, (x, y, w, h), categories.label(category, place), area, ignore)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bytes(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): give the path of a COCO JSON") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}): give the path of a COCO JSON"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): export the annotations again") from None
     if not isinstance(data, dict):
@@ -111,52 +134,47 @@ def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _malformed(where: str, error: Exception) -> str:
-    reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-    return f"{where} is malformed ({reason}): correct or remove it"
-
-
 def _category_names(path: Path, data: dict[str, Any]) -> dict[int, str]:
     """Name by category id."""
     names: dict[int, str] = {}
-    for row, entry in enumerate(_list(path, data, "categories")):
+    for row, content in enumerate(_list(path, data, "categories")):
         try:
-            id_ = _id(entry)
+            id_ = whole(entry(content, "id"), "id")
             if id_ in names:
                 raise ValueError(f"category id {id_} occurs twice")
-            names[id_] = str(entry["name"])
-        except MALFORMED as error:
-            raise DataError(_malformed(f"{path}: categories[{row}]", error)) from None
+            names[id_] = text(entry(content, "name"), "name")
+        except ValueError as error:
+            raise DataError(f"{path}: categories[{row}] is malformed ({error}): {REMEDY}") from None
+    count = Counter(names.values())
+    if max(count.values(), default=0) > 1:
+        rows = [content for content in _list(path, data, "annotations") if isinstance(content, dict)]
+        used = {str(content.get("category_id")) for content in rows}
+        kept = {name for id_, name in names.items() if str(id_) in used}
+        names = {id_: name for id_, name in names.items() if str(id_) in used or name not in kept}
     return names
 
 
-def _infos(path: Path, images: Path, data: dict[str, Any], problems: Problems) -> dict[int, ImageInfo | None]:
-    """What the rows say about each image, by its id; None for one whose row is malformed."""
-    rows = _list(path, data, "images")
+def _listed(
+    annotations: Path, images: Path, data: dict[str, Any], problems: Problems
+) -> dict[int, tuple[Path, str, tuple[int, int] | None] | None]:
+    """Path, file name and (height, width), if known, of each image by its id; None for a malformed row."""
+    rows = _list(annotations, data, "images")
     if not rows:
-        raise DataError(f"{path} lists no images: a data set needs at least one")
-    infos: dict[int, ImageInfo | None] = {}
-    for row, entry in enumerate(rows):
-        where, id_ = f"{path}: images[{row}]", None
-        try:
-            id_ = _id(entry)
-            if id_ in infos:
+        raise DataError(f"{annotations} lists no images: a data set needs at least one")
+    listed: dict[int, tuple[Path, str, tuple[int, int] | None] | None] = {}
+    for row, content in enumerate(rows):
+        place, id_ = f"{annotations}: images[{row}]", None
+        with problems.of_row(place, REMEDY, place):
+            id_ = whole(entry(content, "id"), "id")
+            if id_ in listed:  # of two images of one id, neither can be told from the other
+                if twin := listed[id_]:
+                    problems.images.add(str(twin[0]))
+                listed[id_] = None
                 raise ValueError(f"image id {id_} occurs twice")
-            info = ImageInfo(id_, str(entry["file_name"]), (int(entry["height"]), int(entry["width"])))
-            if min(info.size) < 1:
-                raise ValueError(f"height and width are {info.size}")
-            infos[id_] = info
-        except MALFORMED as error:
-            problems.add(_malformed(where, error), where)
-            if id_ is not None:  # of two images of one id, neither can be told from the other
-                if twin := infos.get(id_):
-                    problems.images.add(str(images / twin.file_name))
-                infos[id_] = None
-    return infos
-
-
-def _id(entry: dict[str, Any]) -> int:
-    id_ = int(entry["id"])
-    if abs(id_) >= 2**63:
-        raise ValueError(f"id {id_} has more than 64 bits")
-    return id_
+            listed[id_] = None
+            name = entry(content, "file_name")
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"file_name is {shown(name)}, not a text")
+            height, width = (side(content.get(key), key) for key in ("height", "width"))
+            listed[id_] = named_below(images, name), name, (height, width) if height and width else None
+    return listed

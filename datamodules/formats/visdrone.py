@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.batch import ImageInfo
+from datamodules.files import sidecar
 from datamodules.formats.categories import Categories
-from datamodules.formats.rows import ObjectList, text_rows
-from datamodules.images.headers import check_images
+from datamodules.formats.rows import ImageRows, text_rows
+from datamodules.formats.values import columns, flag, number, whole
+from datamodules.images.headers import check_images, images_in, refuse_same_names
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records
 
@@ -32,6 +33,11 @@ CLASS_NAMES = (
 
 IGNORED = (0, 11)
 """Categories that mark regions with unlabelled objects: ignored regions and others."""
+
+FIELDS = ("x", "y", "width", "height", "score", "category")
+"""Of a row; truncation and occlusion follow."""
+
+REMEDY = "it must be eight numbers x,y,w,h,score,category,truncation,occlusion"
 
 
 def read_visdrone(
@@ -53,10 +59,10 @@ def read_visdrone(
             class names.
     """
     problems = problems or Problems()
-    paths = sorted((folder / "images").glob("*.jpg"))
+    paths = images_in(folder / "images")
     if not paths:
         raise DataError(
-            f"{folder / 'images'} holds no .jpg images: unpack VisDrone2019-DET there (or set "
+            f"{folder / 'images'} holds no images: unpack VisDrone2019-DET there (or set "
             "data.download), so that data.root holds the folders VisDrone2019-DET-train, -val and -test-dev, "
             "each with images and annotations"
         )
@@ -64,42 +70,29 @@ def read_visdrone(
         raise DataError(f"{folder / 'annotations'} is not a folder: unpack VisDrone2019-DET there")
     names = dict(enumerate(("ignored regions", *CLASS_NAMES, "others")))
     categories = Categories(folder, names, [names[category] for category in IGNORED], class_names)
+    refuse_same_names(paths, problems)
     images = []
     headers = check_images(paths, folder, problems)
     for image_id, path in enumerate(paths, start=1):
-        if path not in headers:
-            continue
-        objects = ObjectList(ImageInfo(image_id, path.name, headers[path].size))
-        _read_rows(folder / "annotations" / f"{path.stem}.txt", path, objects, categories, problems)
-        images.append((path, objects))
+        if path in headers:
+            image = ImageRows(path, image_id, path.name, headers[path])
+            _read_rows(sidecar(folder / "annotations" / f"{path.stem}.txt"), image, categories, problems)
+            images.append(image)
     return categories.records(images, problems)
 
 
-def _read_rows(
-    path: Path, image: Path, objects: ObjectList, categories: Categories, problems: Problems
-) -> None:
-    try:
-        rows = text_rows(path)
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(
-            f"{path} cannot be read ({error}): each image needs a text file of its name, empty if nothing "
-            "is in it",
-            str(image),
-        )
-        return
-    for where, row in rows:
-        try:
-            x, y, w, h, score, category, *_ = (int(value) for value in row.strip().rstrip(",").split(","))
+def _read_rows(file: Path, image: ImageRows, categories: Categories, problems: Problems) -> None:
+    rows: list[tuple[str, str]] = []
+    missing = "each image needs a text file of its name, empty if nothing is in it"
+    with problems.of_file(file, missing, image.path):
+        rows = text_rows(file)
+    for place, row in rows:
+        with problems.of_row(place, REMEDY, image.path):
+            fields = columns(row)
+            if len(fields) < len(FIELDS):
+                raise ValueError(f"it has {len(fields)} columns")
+            x, y, w, h = map(number, fields, FIELDS[:4])
+            score, category = flag(fields[4], "score"), whole(fields[5], "category")
             if category not in categories:
                 raise ValueError(f"category {category} is not in 0..{max(IGNORED)}")
-            label, ignore = categories.label(category, where), score == 0
-            objects.add((x, y, w, h), label, ignore=ignore)
-            problems.row(where, str(image), objects.info, (x, y, w, h), label, ignore)
-        except DataError:
-            raise
-        except ValueError as error:
-            problems.add(
-                f"{where} is malformed ({error}): it must be eight whole numbers "
-                "x,y,w,h,score,category,truncation,occlusion",
-                str(image),
-            )
+            image.add(place, (x, y, w, h), categories.label(category, place), ignore=not score)

@@ -7,30 +7,40 @@ Classes Challenge 2012 Development Kit, section 4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.batch import ImageInfo
+from datamodules.files import is_image, read_bytes, read_text, sidecar
 from datamodules.formats.categories import Categories
-from datamodules.formats.rows import ObjectList
-from datamodules.images.headers import IMAGE_SUFFIXES, Header, check_images, require_size
+from datamodules.formats.rows import ImageRows
+from datamodules.formats.values import flag, number, side
+from datamodules.images.headers import Header, annotated_turn, check_images, images_in, refuse_same_names
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records, Split
 
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How a file in UTF-16 begins."""
 
-def read_class_names(root: Path, ignore_categories: Sequence[str] = ()) -> list[str]:
-    """Names of all objects of the training and validation split, sorted, without the ignored ones.
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+IGNORE_FLAGS = ("difficult", "ignore")
+"""Tags of an object that say not to score it: VOC's own, and that of some tools."""
+
+
+def read_class_names(
+    root: Path, splits: Sequence[Split] = ("train", "val"), ignore_categories: Sequence[str] = ()
+) -> list[str]:
+    """Names of all objects of some splits, sorted, without the ignored ones.
 
     Raises:
         DataError: if a split's list cannot be read, or nothing is annotated.
     """
     names: set[str] = set()
-    for stem in {*_stems(root, "train"), *_stems(root, "val")}:
+    for stem in {stem for split in splits for stem in _stems(root, split)}:
         try:
-            found = _parse(root / "Annotations" / f"{stem}.xml").findall("object")
-            names |= {_name(entry) for entry in found}
+            found = _parse(_annotation_file(root, stem)).findall("object")
+            names |= {_text(entry, "name") for entry in found}
         except (OSError, ValueError):
             continue  # for the reader to report
     return Categories(root / "Annotations", dict(enumerate(sorted(names))), ignore_categories).class_names
@@ -47,7 +57,8 @@ def read_voc(
 
     Objects marked `difficult` become ignore boxes of their class, those of `ignore_categories` ignore boxes
     of every class. Category ids count the class names from 1, image ids the images from 1 in the order of
-    their names. Boxes without size or wholly outside their image are left out, with one warning.
+    their names. Boxes without size or wholly outside their image are left out, with one warning. A size of
+    the image that is missing or 0 is the image's own.
 
     Args:
         root: folder that holds Annotations, JPEGImages and ImageSets.
@@ -61,25 +72,26 @@ def read_voc(
             neither among the class names nor ignored.
     """
     problems = problems or Problems()
-    names = class_names or read_class_names(root, ignore_categories)
-    known = dict(enumerate((*names, *ignore_categories), start=1))
+    names = class_names or read_class_names(root, ignore_categories=ignore_categories)
+    known = dict(enumerate(dict.fromkeys((*names, *ignore_categories)), start=1))
     categories = Categories(root / "Annotations", known, ignore_categories, names)
     folder = root / "JPEGImages"
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder: data.root must hold Annotations, JPEGImages and ImageSets"
         )
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    stems = _stems(root, split)
-    paths = [files.get(stem, folder / f"{stem}.jpg") for stem in stems]
+    stems, files = _stems(root, split), images_in(folder, deep=True)
+    by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+    paths = [by_stem.get(stem, folder / f"{stem}.jpg") for stem in stems]
+    wanted = {path.with_suffix("") for path in paths}
+    refuse_same_names([path for path in files if path.with_suffix("") in wanted], problems)
     headers = check_images(paths, list_path(root, split), problems)
     images = []
     for image_id, (stem, path) in enumerate(zip(stems, paths, strict=True), start=1):
         if path in headers:
-            objects = ObjectList(ImageInfo(image_id, path.name, headers[path].size))
-            file = root / "Annotations" / f"{stem}.xml"
-            _read_objects(file, path, headers[path], objects, categories, problems)
-            images.append((path, objects))
+            file = _annotation_file(root, stem)
+            with problems.of_file(file, "restore it, or take it off the split's list", path):
+                images.append(_read_objects(file, path, image_id, headers[path], categories, problems))
     return categories.records(images, problems)
 
 
@@ -89,83 +101,73 @@ def list_path(root: Path, split: Split) -> Path:
 
 
 def _stems(root: Path, split: Split) -> list[str]:
+    """Names of a split's images, without the ending that some tools write."""
     file = list_path(root, split)
     try:
-        rows = file.read_text("utf-8-sig").splitlines()
+        rows = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}): it must list one image name a line") from None
-    stems = sorted({row.strip() for row in rows if row.strip()})
+    names = {row.strip().replace("\\", "/") for row in rows if row.strip()}
+    stems = sorted({str(Path(name).with_suffix("")) if is_image(Path(name)) else name for name in names})
     if not stems:
         raise DataError(f"{file} lists no images: a data set needs at least one")
     return stems
 
 
+def _annotation_file(root: Path, stem: str) -> Path:
+    return sidecar(root / "Annotations" / f"{stem}.xml")
+
+
 def _read_objects(
-    file: Path, image: Path, header: Header, objects: ObjectList, categories: Categories, problems: Problems
-) -> None:
-    try:
-        tree = _parse(file)
-        size = tree.find("size")
-        if size is not None:
-            shape = round(_number(size, "height")), round(_number(size, "width"))
-            require_size(image, header, shape, str(file), problems)
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        problems.add(
-            f"{file} is malformed ({error}): restore it, or take it off the split's list", str(image)
-        )
-        return
+    file: Path, path: Path, image_id: int, header: Header, categories: Categories, problems: Problems
+) -> ImageRows:
+    """An image with the objects of its file.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is malformed.
+    """
+    tree = _parse(file)
+    height, width = (side(tree.findtext(f"size/{key}"), key) for key in ("height", "width"))
+    size = (height, width) if height and width else None
+    frame = annotated_turn(path, header, size, str(file), problems)
+    image = ImageRows(path, image_id, path.name, header, frame)
     for row, entry in enumerate(tree.findall("object")):
-        where = f"{file}: object[{row}]"
-        try:
-            label = categories.label_by_name(_name(entry), where)
-            corners = entry.find("bndbox")
-            if corners is None:
-                raise ValueError("it has no bndbox")
-            left, top, right, bottom = (_number(corners, key) for key in ("xmin", "ymin", "xmax", "ymax"))
-            difficult = bool(int(entry.findtext("difficult", "0").strip() or "0"))
+        place = f"{file}: object[{row}]"
+        with problems.of_row(place, "correct or remove it", path):
+            label = categories.label_by_name(_text(entry, "name"), place)
+            left, top, right, bottom = (number(_text(entry, f"bndbox/{key}"), key) for key in CORNERS)
+            ignore = any([flag(entry.findtext(key), key) for key in IGNORE_FLAGS])
             # Pixels count from 1, and the last ones are inside.
-            box = (left - 1, top - 1, right - left + 1, bottom - top + 1)
-            objects.add(box, label, ignore=difficult)
-            problems.row(where, str(image), objects.info, box, label, difficult)
-        except DataError:
-            raise
-        except ValueError as error:
-            problems.add(f"{where} is malformed ({error}): correct or remove it", str(image))
+            image.add(place, (left - 1, top - 1, right - left + 1, bottom - top + 1), label, ignore=ignore)
+    return image
 
 
 def _parse(file: Path) -> ElementTree.Element:
-    """The root element of an XML file.
+    """The root element of an annotation file.
 
     Raises:
         OSError: if there is no such file.
         ValueError: if it is not well-formed, or declares a document type: VOC's files have none, and entities
             can blow a small file up to any size or name other files.
     """
-    text = file.read_bytes()
-    # Null characters are UTF-16's, where the search for the declaration would find nothing.
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text or b"\0" in text:
+    content = read_bytes(file)
+    if content.startswith(UTF16):
+        content = content.decode("utf-16").encode()
+    # Null characters are those of UTF-16 and 32, where the search for the declaration would find nothing.
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise ValueError("it declares a document type or is not UTF-8")
     try:
-        return ElementTree.fromstring(text)
+        tree = ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError) as error:
         raise ValueError(str(error)) from None
+    if tree.tag != "annotation":
+        raise ValueError(f"it begins with <{tree.tag[:40]}>, not with <annotation>")
+    return tree
 
 
-def _name(entry: ElementTree.Element) -> str:
-    name = entry.findtext("name", "").strip()
-    if not name:
-        raise ValueError("it has no name")
-    return name
-
-
-def _number(entry: ElementTree.Element, key: str) -> float:
-    text = entry.findtext(key, "missing").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{key} is {text[:40]!r}")
-    return value
+def _text(entry: ElementTree.Element, key: str) -> str:
+    text = entry.findtext(key, "").strip()
+    if not text:
+        raise ValueError(f"it has no {key}")
+    return text

@@ -1,12 +1,12 @@
 """Data sets in the folders and text files of the YOLO family, described by a data.yaml.
 
-Format: one row an object, `class cx cy w h` as shares of the image's width and height, or a class and the
-corners of a polygon, `class x1 y1 x2 y2 x3 y3 ...`; https://docs.ultralytics.com/datasets/detect/.
+Format: one row an object, `class cx cy w h` as shares of the image's width and height; a class and the
+corners of a polygon, `class x1 y1 x2 y2 x3 y3 ...`; or, where data.yaml has a kpt_shape, a box and its key
+points, `class cx cy w h px1 py1 [v1] ...`; https://docs.ultralytics.com/datasets/detect/.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,21 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.batch import ImageInfo
+from datamodules.files import exists, named_below, read_bytes, read_text, sidecar
 from datamodules.formats.categories import Categories
-from datamodules.formats.rows import ObjectList, text_rows
-from datamodules.images.headers import IMAGE_SUFFIXES, check_images
-from datamodules.problems import DataError, Problems
+from datamodules.formats.rows import ImageRows, text_rows
+from datamodules.formats.values import columns, number, shown, whole
+from datamodules.images.headers import check_images, images_in, same_names
+from datamodules.problems import Box, DataError, Problems
 from datamodules.records import Records, Split
 
 TOLERANCE = 0.01
 """How far beyond the image a share may lie: tools round."""
+
+REFERENCES = 16
+"""Largest number of YAML's references in a data.yaml: with more, a small file can stand for a huge one."""
+
+REMEDY = "it must be a class number and cx cy w h, or the corners of a polygon, as shares of the image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,54 +40,70 @@ class Description:
         file: the data.yaml.
         names: name of each class number.
         splits: folders and lists of images of each split.
+        key_points: number of values after the box in rows with key points; None if rows have none.
     """
 
     file: Path
     names: dict[int, str]
     splits: dict[Split, list[Path]]
+    key_points: int | None = None
 
 
-def read_description(file: Path) -> Description:
+def read_description(file: Path, needed: Sequence[Split] = ("train", "val")) -> Description:
     """Read a data.yaml.
 
     A relative `path` is relative to the file; if there is no such folder, the file's own folder is taken, for
     data.yaml files travel with their images. `../train` of an export is looked up as `train` if the former
     does not exist.
 
+    Args:
+        file: the data.yaml.
+        needed: splits that it must have.
+
     Raises:
-        DataError: if the file is missing or malformed, or lacks `names`, `train` or `val`.
+        DataError: if the file is missing or malformed, or lacks `names` or a split.
     """
+    data = _load(file)
+    folder = data.get("path") or ""
+    if not isinstance(folder, str):
+        raise DataError(f"{file}: path must be a folder, not {shown(folder)}")
+    root = file.parent / folder
+    root = root if exists(root) else file.parent
+    splits: dict[Split, list[Path]] = {}
+    for split in ("train", "val", "test"):
+        if data.get(split) is None and split not in needed:
+            continue
+        places = data.get(split)
+        places = places if isinstance(places, list) else [places]
+        if not places or not all(isinstance(place, str) and place for place in places):
+            absent = "; without one, data.val_fraction takes it from train" if split == "val" else ""
+            raise DataError(
+                f"{file}: {split} must be a folder, a list of folders or a text file of image paths{absent}"
+            )
+        splits[split] = [_place(root, place) for place in places]
+    return Description(file, _names(file, data), splits, _key_points(file, data))
+
+
+def _load(file: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(file.read_bytes())
+        content = read_bytes(file)
+        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)) > REFERENCES:
+            raise ValueError(f"more than {REFERENCES} references")
+        data = yaml.safe_load(content)
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}): give the path of a data.yaml") from None
+        reason = error.strerror or error
+        raise DataError(f"{file} cannot be read ({reason}): give the path of a data.yaml") from None
     # Values that look like dates or numbers but are none raise ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML ({' '.join(str(error).split())}): correct it") from None
     if not isinstance(data, dict):
         raise DataError(f"{file} is not a data.yaml: it holds no mapping with train, val and names")
-    folder = data.get("path") or ""
-    if not isinstance(folder, str):
-        raise DataError(f"{file}: path must be a folder, not {folder!r}")
-    root = file.parent / folder
-    root = root if _exists(root) else file.parent
-    splits: dict[Split, list[Path]] = {}
-    for split in ("train", "val", "test"):
-        if data.get(split) is None and split == "test":
-            continue
-        places = data.get(split)
-        places = places if isinstance(places, list) else [places]
-        if not places or not all(isinstance(place, str) and place for place in places):
-            raise DataError(
-                f"{file}: {split} must be a folder, a list of folders or a text file of image paths"
-            )
-        splits[split] = [_place(root, place) for place in places]
-    return Description(file, _names(file, data), splits)
+    return data
 
 
 def _place(root: Path, place: str) -> Path:
-    path = root / place
-    return root / place[3:] if place.startswith("../") and not _exists(path) else path
+    path = named_below(root, place)
+    return named_below(root, place[3:]) if place.startswith("../") and not exists(path) else path
 
 
 def _names(file: Path, data: dict[str, Any]) -> dict[int, str]:
@@ -92,8 +114,29 @@ def _names(file: Path, data: dict[str, Any]) -> dict[int, str]:
         raise DataError(f"{file}: names must be a list, or a mapping from 0, 1, 2, ... to the class names")
     for name in names.values():
         if isinstance(name, bool) or not isinstance(name, str | int):
-            raise DataError(f"{file}: names must be texts, but one of them is {name!r}: put it in quotes")
+            raise DataError(f"{file}: names must be texts, but one is {shown(name)}: put it in quotes")
+    try:
+        count = len(names) if data.get("nc") is None else whole(data["nc"], "nc")
+    except ValueError as error:
+        raise DataError(f"{file}: {error}: correct or remove it") from None
+    if count != len(names):
+        raise DataError(f"{file}: nc is {count}, but names has {len(names)}: correct one of them")
     return {int(number): str(name) for number, name in names.items()}
+
+
+def _key_points(file: Path, data: dict[str, Any]) -> int | None:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None
+    try:
+        count, values = (whole(item, "an entry") for item in shape)
+        if count < 1 or values not in (2, 3):
+            raise ValueError("no such key points")
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{file}: kpt_shape is {shown(shape)}: it must be [number of key points, 2 or 3]"
+        ) from None
+    return count * values
 
 
 def read_yolo(
@@ -127,26 +170,22 @@ def read_yolo(
     for image_id, path in enumerate(paths, start=1):
         if path not in headers:
             continue
-        if not headers[path].upright:
-            problems.add(
-                f"{path} is stored turned or mirrored (EXIF), so its labels may lie elsewhere: turn its "
-                "pixels, and remove the EXIF orientation",
-                str(path),
-            )
-        objects = ObjectList(
-            ImageInfo(image_id, _relative(path, description.file.parent), headers[path].size)
-        )
-        label_file = label_path(path)
-        if label_file.is_file():
-            _read_rows(label_file, path, objects, categories, problems)
+        image = ImageRows(path, image_id, _relative(path, description.file.parent), headers[path])
+        label_file = sidecar(label_path(path))
+        if exists(label_file):
+            _read_rows(label_file, image, description.key_points, categories, problems)
         else:
             unlabelled.append(label_file)
-        images.append((path, objects))
+        images.append(image)
+    source = f"{description.file}, {split}"
     if unlabelled:
         message = f"{len(unlabelled)} of {len(images)} images have no label file, such as {unlabelled[0]}"
         if len(unlabelled) == len(images):
-            raise DataError(f"{description.file}, {split}: {message}: put the label files there")
-        rank_zero_warn(f"{description.file}, {split}: {message}: they are taken to have no objects")
+            raise DataError(f"{source}: {message}: put the label files there")
+        rank_zero_warn(f"{source}: {message}: they are taken to have no objects")
+    if groups := same_names(paths):
+        pair = " and ".join(map(str, groups[0]))
+        rank_zero_warn(f"{source}: {len(groups)} label files are of several images each, such as {pair}")
     return categories.records(images, problems)
 
 
@@ -163,9 +202,9 @@ def label_path(image: Path) -> Path:
 def _image_paths(description: Description, split: Split) -> list[Path]:
     paths: set[Path] = set()
     for place in description.splits[split]:
-        if _exists(place) and place.is_dir():
-            paths |= {path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
-        elif place.suffix == ".txt" and _exists(place):
+        if exists(place) and place.is_dir():
+            paths |= set(images_in(place, deep=True))
+        elif place.suffix.lower() == ".txt" and exists(place):
             paths |= _listed(place)
         else:
             raise DataError(
@@ -180,17 +219,10 @@ def _image_paths(description: Description, split: Split) -> list[Path]:
 def _listed(file: Path) -> set[Path]:
     """Images that a text file lists, relative to its folder."""
     try:
-        rows = file.read_text("utf-8-sig").splitlines()
+        rows = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}): it must list one image path a line") from None
-    return {file.parent / row.strip() for row in rows if row.strip()}
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or with a null character
-        return False
+    return {named_below(file.parent, row.strip()) for row in rows if row.strip()}
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -198,36 +230,35 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _read_rows(
-    path: Path, image: Path, objects: ObjectList, categories: Categories, problems: Problems
+    file: Path, image: ImageRows, key_points: int | None, categories: Categories, problems: Problems
 ) -> None:
-    try:
-        rows = text_rows(path, "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(f"{path} cannot be read ({error}): restore the file", str(image))
-        return
-    for where, row in rows:
-        try:
-            values = [float(value) for value in row.split()]
-            category = values[0]
+    rows: list[tuple[str, str]] = []
+    with problems.of_file(file, "restore it", image.path):
+        rows = text_rows(file)
+    for place, row in rows:
+        with problems.of_row(place, REMEDY, image.path):
+            first, *rest = columns(row)
+            category = whole(first, "the class")
             if category not in categories:
-                raise ValueError(f"class {category:g} is not among the names of {categories.source}")
-            box, label = _box(values[1:], objects.info.size), categories.label(int(category), where)
-            objects.add(box, label)
-            problems.row(where, str(image), objects.info, box, label)
-        except DataError:
-            raise
-        except ValueError as error:
-            problems.add(
-                f"{where} is malformed ({error}): it must be a class number and cx cy w h, or the corners "
-                "of a polygon, as shares of the image",
-                str(image),
-            )
+                raise ValueError(f"class {category} is not among the names of {categories.source}")
+            values = [number(value, "a share") for value in rest]
+            if key_points is not None:
+                if len(values) not in (4, 4 + key_points):
+                    raise ValueError(
+                        f"it has {len(values)} numbers after the class, not 4 and {key_points} of key points"
+                    )
+                values = values[:4]
+            image.add(place, _box(values, image.info.size), categories.label(category, place))
 
 
-def _box(values: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _box(values: Sequence[float], size: tuple[int, int]) -> Box:
     """(x, y, w, h) in pixels of a row's shares: a box's, or a polygon's of three corners or more."""
-    if not all(math.isfinite(value) and -TOLERANCE <= value <= 1 + TOLERANCE for value in values):
-        raise ValueError(f"its numbers are not all in 0..1: {' '.join(f'{value:g}' for value in values[:8])}")
+    if len(values) == 5:
+        raise ValueError("it has 5 numbers after the class: without a confidence or an angle it would have 4")
+    if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
+        numbers = " ".join(f"{value:g}" for value in values[:8])
+        points = ", or is data.yaml without kpt_shape" if len(values) > 4 else ""
+        raise ValueError(f"its numbers are not all in 0..1: {numbers}{points}")
     if len(values) == 4:
         cx, cy, w, h = values
         left, top = cx - w / 2, cy - h / 2

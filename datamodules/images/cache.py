@@ -29,7 +29,7 @@ from datamodules.problems import DataError, OnError
 from datamodules.progress import announced
 from datamodules.storage import locked, require_space, share_lock, try_lock
 
-VERSION = 2
+VERSION = 3
 """To be raised with every change of what a file holds."""
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -16,6 +16,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from datamodules.images.orientation import UPRIGHT, displayed_size, turn_image
 from datamodules.problems import DataError
 from datamodules.records import Record, Records
 
@@ -116,7 +117,7 @@ def reduced_size(size: tuple[int, int], k: int) -> tuple[int, int]:
 
 
 def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArray[np.uint8]:
-    """Decode an image: (h, w, 3) uint8 RGB, as stored (an EXIF rotation is not applied).
+    """Decode an image: (h, w, 3) uint8 RGB, as displayed (turned as EXIF says).
 
     A point (x, y) of the original lies at exactly (x / k, y / k), whether or not k divides the sides.
 
@@ -129,19 +130,23 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     Raises:
         DataError: if the file cannot be read or has another size than its record.
     """
+    stored = displayed_size(record.info.size, record.turn)
+    # A last block partly beyond the edge would come first in an image that is turned.
+    whole_blocks = record.turn == UPRIGHT or reduced_size(stored, k) == (stored[0] / k, stored[1] / k)
     try:
         data = Path(record.path).read_bytes()
-        size, image = _decode(data, record.info.size, k, reduced_decode)
+        size, image = _decode(data, stored, k, reduced_decode and whole_blocks)
     except (OSError, cv2.error):
         problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
         message = f"{record.path} {problem}: restore the file or remove it from the annotations"
         raise DataError(message) from None
-    if size != record.info.size:
+    if size != stored:
         raise DataError(
-            f"{record.path} is {size[1]}x{size[0]} pixels, but its "
-            f"annotations say {record.info.size[1]}x{record.info.size[0]}: correct the width and height there"
+            f"{record.path} is {size[1]}x{size[0]} pixels, but was {stored[1]}x{stored[0]} when the data set "
+            "was set up: start again"
         )
-    return image if image.shape[:2] == reduced_size(size, k) else _average_blocks(image, k)
+    image = turn_image(image, record.turn)
+    return image if image.shape[:2] == reduced_size(record.info.size, k) else _average_blocks(image, k)
 
 
 def _decode(

@@ -4,38 +4,55 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-import cv2
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import ExifTags, Image
+from PIL import Image
 
+from datamodules.files import files_below, is_image, require_file
+from datamodules.images.completeness import is_complete
+from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
 from datamodules.problems import Problems
 from datamodules.progress import announced
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Which files of a folder are its images, in lower case."""
+READABLE = {"BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
+"""Pillow's names of the formats that cv2 reads. cv2 itself, asked by file name, dies of a name in Latin-1."""
 
-END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-"""What the last bytes of a complete file hold."""
-
-TAIL = 64
-"""Number of last bytes that are searched for it: some cameras and servers pad their files."""
+BESIDE = {
+    "",
+    ".cache",
+    ".csv",
+    ".db",
+    ".html",
+    ".ini",
+    ".json",
+    ".md",
+    ".npz",
+    ".pkl",
+    ".txt",
+    ".xml",
+    ".yaml",
+    ".yml",
+}
+"""Endings of what tools leave beside images."""
 
 UNREADABLE_MODES = {"I": "32-bit numbers", "F": "32-bit floating-point numbers", "LAB": "CIE Lab colours"}
 """Pixels of TIFF files that cv2 refuses, or takes for RGB."""
 
-LARGEST_IMAGE = 2**30
-"""Number of pixels from which cv2 refuses an image."""
+LARGEST_IMAGE = 2**28
+"""Number of pixels above which an image is refused: decoded, each loader process would hold 1 GB of it."""
 
 # Pillow refuses to read even the size of an image of twice this number; its own limit is 0.09 * 2**30, which
 # a large aerial image passes.
-Image.MAX_IMAGE_PIXELS = LARGEST_IMAGE
+Image.MAX_IMAGE_PIXELS = 2**30
+
+PNG_TAIL = 4096
+"""Number of last bytes of a PNG in which EXIF is looked for, where it is not before the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +60,53 @@ class Header:
     """What the head of an image file says.
 
     Attributes:
-        size: (height, width) in pixels as stored.
-        upright: whether it is to be shown as stored; no EXIF entry says otherwise.
+        size: (height, width) in pixels as displayed.
+        orientation: EXIF's, how the stored pixels are turned for display; 1 for not at all.
+        turn: the part of it that is left to do once the image is decoded: TIFF's decoders turn by themselves.
         sixteen_bits: whether it is grey with 16 bits a pixel.
     """
 
     size: tuple[int, int]
-    upright: bool
+    orientation: int
+    turn: int
     sixteen_bits: bool
+
+
+def images_in(folder: Path, deep: bool = False) -> list[Path]:
+    """Image files of a folder, sorted; a warning says what else is there that may have been meant as one.
+
+    Args:
+        folder: the folder; one that does not exist has no images.
+        deep: look into its subfolders too.
+    """
+    if not folder.is_dir():
+        return []
+    files = [path for path in (files_below(folder) if deep else folder.iterdir()) if path.name[0] != "."]
+    other = Counter(path.suffix.lower() for path in files if not is_image(path))
+    left_out = {suffix: count for suffix, count in other.items() if suffix not in BESIDE}
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in left_out.items())
+        rank_zero_warn(
+            f"{folder}: files that are no images by their ending are left out ({kinds}): convert to JPEG or "
+            "PNG what is one"
+        )
+    return sorted(path for path in files if is_image(path))
+
+
+def same_names(paths: Iterable[Path]) -> list[list[Path]]:
+    """Groups of image files that differ in their ending alone, and so share one file of annotations."""
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.with_suffix(""), []).append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def refuse_same_names(paths: Iterable[Path], problems: Problems) -> None:
+    """Make each image a problem that shares its file of annotations with another."""
+    for group in same_names(paths):
+        for path in group:
+            one = " and ".join(map(str, group))
+            problems.add(f"{one} have one file of annotations: rename or remove one of them", str(path))
 
 
 def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dict[Path, Header]:
@@ -93,63 +149,65 @@ def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dic
     return headers
 
 
-def require_size(path: Path, header: Header, size: tuple[int, int], source: str, problems: Problems) -> None:
-    """Note a problem if an image has another size than its annotations say.
+def annotated_turn(
+    path: Path, header: Header, size: tuple[int, int] | None, source: str, problems: Problems
+) -> int:
+    """Orientation of the frame that an image's annotations are in: 1 if that is the displayed image.
+
+    Annotations whose size is that of the stored pixels, where it differs, were made by a tool that does not
+    look at EXIF. A size of neither frame is a problem.
 
     Args:
         path: the image file.
         header: its header.
-        size: (height, width) that the annotations say.
+        size: (height, width) that the annotations say; None if they do not.
         source: where they say it.
         problems: takes the difference.
     """
-    if header.size != size:
-        problems.add(
-            f"{path} is {header.size[1]}x{header.size[0]} pixels, but {source} says {size[1]}x{size[0]}: "
-            "correct the width and height there, or restore the image",
-            str(path),
-        )
+    if size is None or size == header.size:
+        return UPRIGHT
+    if header.orientation in TRANSPOSED and size == header.size[::-1]:
+        return header.orientation
+    found, said = (f"{width}x{height}" for height, width in (header.size, size))
+    remedy = "correct the width and height there, or restore the image"
+    if size == header.size[::-1]:
+        remedy = "either they are swapped there, or the image was turned after it was annotated"
+    problems.add(f"{path} is {found} pixels, but {source} says {said}: {remedy}", str(path))
+    return UPRIGHT
 
 
 def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
     """The header of a file, or what is wrong with it."""
     try:
+        require_file(path)
         with path.open("rb") as file, Image.open(file) as image:
-            kind, mode = image.format or "", image.mode
+            kind, mode, tail = image.format or "", image.mode, b""
+            if kind == "PNG":
+                position, length = file.tell(), file.seek(0, os.SEEK_END)
+                file.seek(max(length - PNG_TAIL, 0))
+                tail = file.read()
+                file.seek(position)
+            orientation = read_orientation(image, tail)
+            size = image.height, image.width
             header = Header(
-                size=(image.height, image.width),
-                # For a PNG, where cameras do not write it, Pillow would decode all pixels first.
-                upright=kind == "PNG" or image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1),
-                sixteen_bits=mode.startswith("I;16") or (kind, mode) == ("PNG", "I"),
+                size=size if kind == "TIFF" else displayed_size(size, orientation),
+                orientation=orientation,
+                turn=UPRIGHT if kind == "TIFF" else orientation,
+                sixteen_bits=mode.startswith("I;16") or (kind, mode) in (("PNG", "I"), ("PPM", "I")),
             )
-            if not _is_complete(image, file, END_MARKERS.get(kind)):
+            if kind not in READABLE:
+                return f"is a {kind} file, which cannot be read: convert it to JPEG or PNG"
+            if size[0] * size[1] > LARGEST_IMAGE:
+                return f"has more than 2^28 pixels ({size[1]}x{size[0]}): cut it into tiles"
+            if not is_complete(image, file):
                 return f"is truncated: restore the file or remove it from {source}"
     except FileNotFoundError as error:
         return error
+    except Image.DecompressionBombError:
+        return "has more than 2^31 pixels: cut it into tiles"
     # Damaged headers bring Pillow to raise nearly anything.
     except Exception:
         return f"is not a readable image: restore the file or remove it from {source}"
     if kind == "TIFF" and mode in UNREADABLE_MODES:
         return f"holds {UNREADABLE_MODES[mode]}: convert it to 8 bits a channel, grey or RGB"
-    if header.size[0] * header.size[1] > LARGEST_IMAGE:
-        return f"has more than 2^30 pixels ({header.size[1]}x{header.size[0]}): cut it into tiles"
-    if not cv2.haveImageReader(os.fspath(path)):
-        return f"is a {kind} file, which cannot be read: convert it to JPEG or PNG"
     return header
-
-
-def _is_complete(image: Image.Image, file: BinaryIO, marker: bytes | None) -> bool:
-    if marker is None:
-        return True
-    position = file.tell()
-    file.seek(0, os.SEEK_END)
-    file.seek(max(file.tell() - TAIL, 0))
-    tail = file.read()
-    file.seek(position)
-    if marker in tail:
-        return True
-    try:
-        image.load()  # more may follow the image, or nothing where it should end: decoding tells
-    except (OSError, SyntaxError):
-        return False
-    return True

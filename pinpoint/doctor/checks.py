@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.images.headers import IMAGE_SUFFIXES
+from datamodules.files import IMAGE_SUFFIXES
+from datamodules.images.orientation import UPRIGHT
 from datamodules.records import Record, Split
 from pinpoint.doctor.findings import Finding
 from pinpoint.doctor.near_duplicates import Pair
@@ -39,6 +40,8 @@ def check_images(
     for record in records:
         if not len(record.annotations.boxes):
             yield Finding("empty", split, record.path, f"{record.path}: no objects")
+        if record.turn != UPRIGHT:
+            yield Finding("turned", split, record.path, f"{record.path}: EXIF orientation {record.turn}")
     for record, image, odd in zip(records, pixels or (), unusual_modes(pixels or ()), strict=False):
         if image.error:
             yield Finding("unreadable", split, record.path, f"{record.path}: {image.error}")
@@ -110,7 +113,8 @@ def describe_pairs(
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)
+    files = (file for file in folder.iterdir() if not file.name.startswith("."))
+    return sorted(file for file in files if file.suffix.lower() in suffixes)
 
 
 def _label_folders(folder: Path) -> list[Path]:

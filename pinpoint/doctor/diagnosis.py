@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from datamodules.base import DetectionDataModule
-from datamodules.problems import DataError
+from datamodules.files import printable
+from datamodules.problems import DataError, Problems
 from datamodules.records import Record, Split
 from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
 from pinpoint.doctor.findings import Finding
 from pinpoint.doctor.near_duplicates import Pair, find_pairs
 from pinpoint.doctor.objects import Objects, gather
 from pinpoint.doctor.pixels import Pixels, read_pixels
-from pinpoint.doctor.rows import Rows, check_rows
+from pinpoint.doctor.rows import check_rows
 
 COMPARED: tuple[tuple[Split, Split], ...] = (("val", "train"), ("train", "train"), ("val", "val"))
 """Splits between which near duplicates are looked for."""
@@ -50,19 +51,19 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
     records: dict[Split, list[Record]] = {}
     pixels: dict[Split, list[Pixels]] = {}
     for split, reader in data.readers.items():
-        rows, failed = Rows(), []
+        problems, failed = Problems("skip"), []
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the findings say it with file and row
-                images = reader(data.class_names, rows).images
+                images = reader(data.class_names, problems).images
         except DataError as error:
             images, failed = [], [Finding("unusable", split, "", str(error))]
-        paths |= dict.fromkeys((*rows.images, *(record.path for record in images)), split)
+        paths |= dict.fromkeys((*problems.images, *(record.path for record in images)), split)
         if split == "test":
             continue  # its images may lie among the others; no more is asked of it
         findings += failed
-        findings += [Finding("unusable", split, "", message) for message in rows.found]
-        findings += check_rows(rows.read, split, data.image_size)
+        findings += [Finding("unusable", split, "", message) for message in problems.found]
+        findings += check_rows(problems.rows, split, data.image_size)
         if not failed:
             records[split] = images
     findings += check_orphans(paths)
@@ -82,4 +83,8 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
                 for pair in pairs
                 if other != split
             ]
+    result.findings = [
+        replace(finding, image=printable(finding.image), message=printable(finding.message))
+        for finding in findings
+    ]
     return result

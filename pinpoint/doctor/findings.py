@@ -54,6 +54,11 @@ KINDS = {
     "tiny": Kind("warning", "objects below 2 px at the input", "enlarge data.image_size, or train on tiles"),
     "rare": Kind("warning", "classes with few objects", "annotate more, or merge the class with another"),
     "empty": Kind("note", "images without objects", "none needed if nothing is on them"),
+    "turned": Kind(
+        "note",
+        "images stored turned or mirrored (EXIF)",
+        "none needed: pixels are turned, and boxes belong to the image as it is displayed",
+    ),
     "repeat": Kind("note", "images much like an earlier one of their split", "they add little"),
 }
 """By name, the worst first."""

@@ -15,6 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from datamodules.images.orientation import turn_image
 from datamodules.progress import announced
 from datamodules.records import Record
 
@@ -53,7 +54,7 @@ def read_pixels(records: Sequence[Record]) -> list[Pixels]:
     """Decode all images, one a CPU at a time, with a line of progress."""
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's, on odd metadata; here, as threads share the filters
-        found = pool.map(_read, (record.path for record in records))
+        found = pool.map(_read, records)
         return list(announced(found, len(records), "reading images"))
 
 
@@ -77,7 +78,8 @@ def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
     ]
 
 
-def _read(path: str) -> Pixels:
+def _read(record: Record) -> Pixels:
+    path = record.path
     mode, side, damage = "", (THUMBNAIL, THUMBNAIL), ""
     try:
         with Image.open(path) as image:
@@ -90,7 +92,8 @@ def _read(path: str) -> Pixels:
                     "L", side
                 )  # of a JPEG, decodes all of the file, but the fewest pixels that will do
                 grey = _grey(image)
-            return Pixels(mode, np.asarray(grey.resize(side, Image.Resampling.BOX)), damage=damage)
+            thumbnail = turn_image(np.asarray(grey.resize(side, Image.Resampling.BOX)), record.turn)
+            return Pixels(mode, thumbnail, damage=damage)
     # Damaged files bring Pillow to raise nearly anything.
     except Exception as error:
         return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.batch import ANY_CLASS, ImageInfo
+from datamodules.batch import ImageInfo
 from datamodules.formats.rows import SMALLEST
-from datamodules.problems import Problems
+from datamodules.problems import Row
 from datamodules.records import Split
 from datamodules.transforms.geometry import area, fit
 from pinpoint.doctor.findings import Finding
-
-Box = tuple[float, float, float, float]
 
 CUT = 1.0
 """Pixels that a box may reach out of its image without mention: tools count edges in different ways."""
@@ -31,49 +28,13 @@ TINY = 2.0
 """Side in input pixels below which hardly anything of an object is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the annotations.
-
-    Attributes:
-        place: its file and row.
-        box: (x, y, width, height) pixels as the row says.
-        label: class index; `ANY_CLASS` for an ignore box of every class.
-        ignore: whether it is an ignore box.
-    """
-
-    place: str
-    box: Box
-    label: int
-    ignore: bool
-
-
-class Rows(Problems):
-    """Gathers all problems of a split, and where each row stands.
-
-    Attributes:
-        read: each image that has rows, by its path: itself, and its rows.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("skip")
-        self.read: dict[str, tuple[ImageInfo, list[Row]]] = {}
-
-    def row(
-        self, place: str, image: str, info: ImageInfo, box: Box, label: int, ignore: bool = False
-    ) -> None:
-        """Keep a row."""
-        rows = self.read.setdefault(image, (info, []))[1]
-        rows.append(Row(place, box, label, ignore or label == ANY_CLASS))
-
-
 def check_rows(
     read: Mapping[str, tuple[ImageInfo, list[Row]]], split: Split, image_size: tuple[int, int]
 ) -> Iterator[Finding]:
     """Look at the boxes of every image.
 
     Args:
-        read: see `Rows`.
+        read: each image, by its path, and its rows; see `Problems`.
         split: the split that they are of.
         image_size: (H, W) of the network's input.
     """

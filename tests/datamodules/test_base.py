@@ -267,7 +267,7 @@ def test_image_of_another_size_than_annotated(coco_folder):
     module = coco_folder.module()
     module.setup("validate")
     cv2.imwrite(str(coco_folder.images / "1.png"), np.zeros((48, 65, 3), np.uint8))
-    with pytest.raises(DataError, match=r"1\.png is 65x48 pixels, but its annotations say 64x48"):
+    with pytest.raises(DataError, match=r"1\.png is 65x48 pixels, but was 64x48 when the data set was"):
         read_image(module.records["val"].images[0])
 
 

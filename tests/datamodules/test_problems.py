@@ -139,7 +139,9 @@ def test_an_image_with_a_bad_row_is_left_out_as_a_whole(coco_folder):
     module = coco_folder.module(on_error="skip")
     (message,) = skip(module)
     assert [record.info.image_id for record in module.records["val"].images] == [1, 3, 6]
-    assert message.startswith("val split: 3 of 6 images are left out (data.on_error is skip):")
+    assert message.startswith(
+        "val split: 3 of 6 images and 6 of 9 rows (67%) are left out (data.on_error is skip):"
+    )
     assert all(f"annotations[{row}]" in message for row in (6, 7, 8))
 
 
@@ -147,12 +149,12 @@ def test_images_that_cannot_be_read_are_left_out(coco_folder):
     (coco_folder.images / "1.png").unlink()
     (coco_folder.images / "2.png").write_bytes((coco_folder.images / "2.png").read_bytes()[:99])
     coco_folder.data["images"][2]["width"] = 65
-    del coco_folder.data["images"][3]["height"]
+    del coco_folder.data["images"][3]["file_name"]
     coco_folder.save()
     module = coco_folder.module(on_error="skip")
     (message,) = skip(module, "fit")[:1]
     assert [record.info.image_id for record in module.records["train"].images] == [5, 6]
-    assert message.startswith("train split: 4 of 6 images are left out")
+    assert message.startswith("train split: 4 of 6 images and 2 of 4 rows (50%) are left out")
     for part in ("1.png does not exist", "2.png is truncated", "3.png is 64x48", "images[3] is malformed"):
         assert part in message
 
@@ -163,7 +165,7 @@ def test_rows_of_no_image_are_left_out_alone(coco_folder):
     coco_folder.save()
     module = coco_folder.module(on_error="skip")
     (message,) = skip(module)
-    assert message.startswith("val split: 0 of 6 images are left out")
+    assert message.startswith("val split: 0 of 6 images and 2 of 8 rows (25%) are left out")
     assert len(module.records["val"].images) == 6
 
 
@@ -173,7 +175,7 @@ def test_of_two_images_of_one_id_both_are_left_out(coco_folder):
     problems = Problems("skip")
     records = read_coco(coco_folder.json, coco_folder.images, ["dontcare"], problems=problems)
     assert [record.info.image_id for record in records.images] == [3, 4, 5, 6]
-    assert problems.summary(4).startswith("2 of 6 images are left out")
+    assert problems.summary(4).startswith("2 of 6 images and 2 of 6 rows (33%) are left out")
 
 
 def test_a_split_of_which_nothing_is_left_is_a_mistake(coco_folder):
@@ -192,7 +194,7 @@ def test_a_split_of_which_nothing_is_left_is_a_mistake(coco_folder):
 
 
 def test_problems_of_the_whole_split_are_raised_all_the_same(coco_folder):
-    module = coco_folder.module(on_error="skip")
+    module = coco_folder.module(on_error="skip", class_names=["car", "ship"])
     coco_folder.json.write_text("{")
     with pytest.raises(DataError, match="is not valid JSON"):
         module.setup("validate")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.batch import ANY_CLASS
-from datamodules.formats.coco import read_class_names, read_coco
+from datamodules.formats.coco import read_categories, read_coco
 from datamodules.modules import CocoDataModule
 from datamodules.problems import DataError
 
@@ -19,7 +19,7 @@ def test_classes_follow_the_category_ids(coco_folder):
     records = read(coco_folder)
     assert records.class_names == ["car", "ship"]
     assert records.category_ids == [3, 7]
-    assert read_class_names(coco_folder.json) == ["car", "dontcare", "ship"]
+    assert read_categories(coco_folder.json) == {7: "ship", 3: "car", 5: "dontcare"}
 
 
 def test_annotations_are_untouched_corner_boxes(coco_folder):
@@ -74,7 +74,7 @@ def test_boxes_that_vanish_are_left_out_with_one_warning(coco_folder):
     coco_folder.annotate(2, 3, [64, 5, 4, 4])  # just outside on the right
     coco_folder.annotate(2, 3, [-4, 5, 4, 4])  # just outside on the left
     coco_folder.annotate(2, 3, [63, 47, 4, 4])  # one pixel inside
-    with pytest.warns(UserWarning, match="4 boxes without size or outside their image are left out"):
+    with pytest.warns(UserWarning, match="4 of 11 boxes without size or outside their image are left out"):
         records = read(coco_folder)
     assert [len(record.annotations.boxes) for record in records.images[:2]] == [1, 2]
 
@@ -109,21 +109,27 @@ MISTAKES = [
     (lambda data: data.update(annotations={}), "has no list 'annotations'"),
     (lambda data: data["images"].clear(), "lists no images"),
     (lambda data: data["categories"].clear(), "has no category"),
-    (drop("images", 2, "width"), r"images\[2\] is malformed \(no entry 'width'\)"),
-    (set_("images", 2, height=0), r"images\[2\] is malformed"),
+    (drop("images", 2, "file_name"), r"images\[2\] is malformed \(no entry 'file_name'\)"),
+    (set_("images", 2, height=-1), r"images\[2\] is malformed \(height is -1\)"),
     (set_("images", 2, id=1), r"images\[2\] is malformed \(image id 1 occurs twice\)"),
     (set_("images", 2, file_name="none.png"), r"none\.png does not exist; 1 of the 6 images"),
     (drop("annotations", 3, "bbox"), r"annotations\[3\] is malformed \(no entry 'bbox'\)"),
     (set_("annotations", 3, bbox=[1, 2, 3]), r"annotations\[3\] is malformed"),
     (set_("annotations", 3, bbox=[1, 2, "wide", 3]), r"annotations\[3\] is malformed"),
-    (set_("annotations", 3, bbox=[1, 2, float("nan"), 3]), r"annotations\[3\] .* is not in pixels"),
+    (
+        set_("annotations", 3, bbox=[1, 2, float("nan"), 3]),
+        r"annotations\[3\] .*width is nan, not a finite",
+    ),
     (set_("annotations", 3, bbox=[1, 2, 1e300, 3]), r"annotations\[3\] .* is not in pixels"),
     (set_("annotations", 3, category_id=9), r"annotations\[3\] .*category_id 9 is not among"),
     (set_("annotations", 3, category_id=[3]), r"annotations\[3\] is malformed"),
     (set_("annotations", 3, image_id=99), r"annotations\[3\] .*image_id 99 is not among"),
     (lambda data: data["annotations"].insert(3, "row"), r"annotations\[3\] is malformed"),
     (drop("categories", 1, "name"), r"categories\[1\] is malformed"),
-    (set_("categories", 0, name="car"), "categories of the same name"),
+    (
+        lambda data: (set_("categories", 0, name="car")(data), set_("annotations", 0, category_id=7)(data)),
+        "categories of the same name",
+    ),
     (set_("categories", 0, id=3), r"categories\[1\] is malformed \(category id 3 occurs twice\)"),
     (set_("images", 2, height=float("inf")), r"images\[2\] is malformed"),
 ]
@@ -160,13 +166,13 @@ def test_files_that_are_no_coco_json(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"a\.json is not"):
-        read_class_names(path)
+        read_categories(path)
 
 
 def test_missing_files(coco_folder, tmp_path):
     missing = tmp_path / "missing.json"
     with pytest.raises(DataError, match=r"missing\.json cannot be read \(No such file"):
-        CocoDataModule(coco_folder.images, coco_folder.json, coco_folder.images, missing)
+        CocoDataModule(coco_folder.images, coco_folder.json, coco_folder.images, missing).setup("fit")
     with pytest.raises(DataError, match=r"nowhere is not a folder: give the folder of the images of"):
         read_coco(coco_folder.json, tmp_path / "nowhere")
 

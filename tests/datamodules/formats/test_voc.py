@@ -134,15 +134,18 @@ def test_data_module_with_and_without_a_test_split(voc_folder):
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ("<object><name>ship</name></object>", "it has no bndbox"),
-        (box("ship", 1, 1, 9, 9).replace("<ymax>9</ymax>", ""), "ymax is 'missing'"),
-        (box("ship", 1, "", 9, 9), "ymin is ''"),
-        (box("ship", 1, "wide", 9, 9), "ymin is 'wide'"),
-        (box("ship", 1, "nan", 9, 9), "ymin is 'nan'"),
-        (box("ship", 1, "1e309", 9, 9), "ymin is '1e309'"),
+        ("<object><name>ship</name></object>", "it has no bndbox/xmin"),
+        (box("ship", 1, 1, 9, 9).replace("<ymax>9</ymax>", ""), "it has no bndbox/ymax"),
+        (box("ship", 1, "", 9, 9), "it has no bndbox/ymin"),
+        (box("ship", 1, "wide", 9, 9), "ymin is 'wide', not a number"),
+        (box("ship", 1, "nan", 9, 9), "ymin is 'nan', not a number"),
+        (box("ship", 1, "1e309", 9, 9), "ymin is inf, not a finite number"),
         (box("ship", 1, 1, 1e300, 9), "is not in pixels"),
         (box(" ", 1, 1, 9, 9), "it has no name"),
-        (box("ship", 1, 1, 9, 9, "<difficult>yes</difficult>"), "invalid literal"),
+        (
+            box("ship", 1, 1, 9, 9, "<difficult>perhaps</difficult>"),
+            "difficult is 'perhaps': it must be",
+        ),
     ],
 )
 def test_malformed_objects(voc_folder, entry, reason):
@@ -165,19 +168,20 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotati
         (b"<annotation>", "no element found"),
         (b"<annotation>\xff</annotation>", "not well-formed"),
         (b'<?xml version="1.0" encoding="none"?><annotation/>', "unknown encoding"),
-        (b"<annotation><size><width>9</width></size></annotation>", "height is 'missing'"),
+        (b"<annotation><size><width>nine</width></size></annotation>", "width is 'nine', not a number"),
+        (b"<html><object/></html>", "it begins with <html>, not with <annotation>"),
     ],
 )
 def test_malformed_files(voc_folder, content, reason):
     (voc_folder.folder / "Annotations" / "a.xml").write_bytes(content)
-    with pytest.raises(DataError, match=rf"a\.xml is malformed \(.*{reason}"):
+    with pytest.raises(DataError, match=rf"a\.xml cannot be read \(.*{reason}"):
         voc_folder.read()
     assert [record.info.file_name for record in voc_folder.read(on_error="skip").images] == ["b.jpg"]
 
 
 def test_missing_parts(voc_folder):
     (voc_folder.folder / "Annotations" / "a.xml").unlink()
-    with pytest.raises(DataError, match=r"a\.xml is malformed \(.*No such file"):
+    with pytest.raises(DataError, match=r"a\.xml cannot be read \(.*No such file"):
         voc_folder.read()
     (voc_folder.folder / "JPEGImages" / "a.jpg").unlink()
     with pytest.raises(

@@ -243,7 +243,7 @@ def test_training_boxes_are_those_of_full_size(tmp_path, mosaic):
 
 def test_a_reduced_file_of_another_size(tmp_path):
     path = write(tmp_path / "a.jpg", np.zeros((48, 64, 3), np.uint8))
-    with pytest.raises(DataError, match=r"a\.jpg is 64x48 pixels, but its annotations say 80x48"):
+    with pytest.raises(DataError, match=r"a\.jpg is 64x48 pixels, but was 80x48 when the data set was"):
         read_image(record(path, (48, 80)), 2)
 
 

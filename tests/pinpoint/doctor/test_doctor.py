@@ -108,10 +108,17 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-900])
     plant("unusable", "train", path, "truncated")
 
-    path = a.add("damaged.bmp")  # its head is sound, and no marker says where it ends
+    path = a.add("damaged.png")  # sound head and end
     Image.fromarray(picture(21)).save(path)
-    path.write_bytes(path.read_bytes()[:-900])
-    plant("unreadable", "train", path, "truncated")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+    plant("unreadable", "train", path, "broken data stream")
+
+    path, exif = a.add("turned.jpg"), Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(picture(24)).save(path, exif=exif)
+    plant("turned", "train", path, "EXIF orientation 3")
 
     path = a.add("hole.jpg")  # sound head and end
     Image.fromarray(picture(23)).save(path)

@@ -1,11 +1,12 @@
 """The doctor's arithmetic, on boxes that can be solved by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from datamodules.batch import ImageInfo
-from datamodules.formats.rows import ObjectList
-from datamodules.records import Record
+from datamodules.formats.rows import ImageRows
+from datamodules.images.headers import Header
 from pinpoint.doctor import objects as objects_module
 from pinpoint.doctor import rows as rows_module
 from pinpoint.doctor.objects import gather, percentiles
@@ -13,10 +14,10 @@ from pinpoint.doctor.rows import Row
 
 
 def record(boxes, size=(100, 200), labels=None):
-    objects = ObjectList(ImageInfo(1, "a.jpg", size))
+    image = ImageRows(Path("a.jpg"), 1, "a.jpg", Header(size, 1, 1, False))
     for box, label in zip(boxes, labels or [0] * len(boxes), strict=True):
-        objects.add(box, label)
-    return Record("a.jpg", objects.info, objects.annotations())
+        image.add("a.txt, line 1", box, label)
+    return image.record()[0]
 
 
 def test_sides_and_aspects():
@@ -62,7 +63,9 @@ def test_blocks_change_nothing(block, monkeypatch):
     assert nearest.tolist() == [10, 10, 10, 10, 10, np.inf]
     # The last two repeat the first and the third, the one before them is of another class.
     boxes, labels = [*row, row[1], row[0], row[2]], [0] * 5 + [1, 0, 0]
-    rows = [Row(str(k), box, label, False) for k, (box, label) in enumerate(zip(boxes, labels, strict=True))]
+    rows = [
+        Row(str(k), box, label, False, 1.0) for k, (box, label) in enumerate(zip(boxes, labels, strict=True))
+    ]
     same = [(first.place, second.place) for first, second in rows_module._same(rows)]
     assert same == [("0", "6"), ("2", "7")]
 

@@ -1,0 +1,109 @@
+"""What is nonsense in a data set without being wrong in any row: cheap enough to be looked for at each setup.
+
+The doctor looks further, with file and row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.problems import DataError
+from datamodules.records import Record, Records, Split
+
+OUT = 0.02
+"""Share of an image's side that a box may reach out of it: tools count edges in several ways."""
+
+MANY = 0.1
+"""Share of boxes that reach out of their image from which that is said."""
+
+CORNERS = 0.9
+"""Share of boxes that make sense as two corners from which they are, if `MOST` make none as they are."""
+
+MOST, FEWEST = 0.4, 10
+"""Share of boxes out of their image, and number of boxes, from which a mistake of format is looked for."""
+
+SHOWN = 10
+"""Number of names that a message lists."""
+
+
+def check_setup(records: Mapping[Split, Records], fitting: bool, batch_size: int) -> Iterator[str]:
+    """Look at all splits of a stage together; yields what is doubtful, one line each.
+
+    Args:
+        records: the splits.
+        fitting: whether they are to be trained on.
+        batch_size: training images a batch and device.
+
+    Raises:
+        DataError: what cannot be: no object to learn from, or corners where width and height should be.
+    """
+    for split, found in records.items():
+        boxes = np.concatenate([image.annotations.boxes for image in found.images])
+        if not len(boxes):
+            message = f"no object in any of the {len(found.images)} images of {split}: "
+            remedy = "look for their annotations (file names, folders, class names, ignored categories)"
+            if fitting:
+                raise DataError(message + remedy)
+            yield message + "there is nothing to score"
+            continue
+        sides = np.array([image.info.size[::-1] for image in found.images], dtype=np.float64)
+        counts = [len(image.annotations.boxes) for image in found.images]
+        shares = boxes.reshape(-1, 2, 2) / np.repeat(sides, counts, axis=0)[:, None]
+        yield from _check_boxes(shares, split)
+    if fitting and {"train", "val"} <= records.keys():
+        yield from _check_training(records["train"], records["val"], batch_size)
+
+
+def _check_boxes(shares: NDArray[np.float64], split: Split) -> Iterator[str]:
+    """Boxes (n, corner, axis) as shares of their images."""
+    out = float(((shares < -OUT) | (shares > 1 + OUT)).any(axis=(1, 2)).mean())
+    if out < MANY:
+        return
+    size, corner = shares[:, 1] - shares[:, 0], shares[:, 0]
+    for first in (corner, corner + size / 2):  # what stands first: left and top, in YOLO's rows the centre
+        like_corners = ((size > first) & (first > -OUT) & (size < 1 + OUT)).all(axis=1).mean()
+        if out >= MOST and like_corners >= CORNERS and len(shares) >= FEWEST:
+            raise DataError(
+                f"the boxes of {split} seem to be written as two corners, not with width and height: "
+                f"{out:.0%} of them reach out of their images so. Convert them to the format's own order"
+            )
+    yield (
+        f"{out:.0%} of the boxes of {split} reach out of their images and are clipped: if the annotations "
+        "are of images of another size, scale them"
+    )
+
+
+def _check_training(train: Records, val: Records, batch_size: int) -> Iterator[str]:
+    same = len(_files(train.images) & _files(val.images))
+    if same:
+        yield (
+            f"{same} of {len(val.images)} images of val are training images too, so the scores are too high: "
+            "give others, or data.val_fraction"
+        )
+    if batch_size > len(train.images):
+        yield (
+            f"data.batch_size is {batch_size}, but there are {len(train.images)} training images: an epoch "
+            "is one step of all of them"
+        )
+    seen, scored = _counts(train), _counts(val)
+    for missing, what in (
+        ((seen == 0) & (scored > 0), "are in val but not in train: divide again"),
+        ((seen == 0) & (scored == 0), "have no object in train or val: are their names right?"),
+    ):
+        names = [name for name, lacks in zip(train.class_names, missing, strict=True) if lacks]
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"classes {', '.join(names[:SHOWN])}{more} {what}"
+
+
+def _files(images: Sequence[Record]) -> set[str]:
+    return {os.path.abspath(image.path) for image in images}
+
+
+def _counts(records: Records) -> NDArray[np.int64]:
+    labels = np.concatenate([image.annotations.labels for image in records.images])
+    return np.bincount(labels, minlength=len(records.class_names))
