@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_scripts import coco_options, events, fails, write_coco
+from test_scripts import coco_options, events, fails, log_to, write_coco
 from tiny import TINY_MODEL, Run
 
 import evaluate
@@ -15,7 +15,8 @@ from datamodules.batch import Annotations, ImageInfo
 from datamodules.images.decoding import image_loader, read_image
 from datamodules.records import Record, Records
 from evaluation import visdrone
-from pinpoint.cli.detection import DetectionCLI
+from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.cli.evaluate import results_folder
 
 
 def score(checkpoint: Path, output: Path, *options: str) -> dict[str, object]:
@@ -75,7 +76,75 @@ def test_metrics_say_where_the_detector_fails(scored: Path) -> None:
 
 def test_the_report_can_be_left_out(run: Run, tmp_path: Path) -> None:
     score(run.best, tmp_path, "--no-report")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "images.json",
+        "metrics.json",
+        "predictions.json",
+    ]
+
+
+def test_results_say_what_was_scored(run: Run, scored: Path) -> None:
+    metrics = json.loads((scored / "metrics.json").read_text())
+    images = json.loads((scored / "images.json").read_text())
+    assert metrics["images"] == len(images["images"]) == 3
+    assert metrics["objects"] > 0
+    assert metrics["data"]["root"] in " ".join(run.scenes)
+    assert {"id", "file_name", "width", "height"} == images["images"][0].keys()
+    predicted = json.loads((scored / "predictions.json").read_text())
+    assert {p["image_id"] for p in predicted} <= {image["id"] for image in images["images"]}
+    assert [c["name"] for c in images["categories"]] == ["person", "car", "truck"]
+    name = images["images"][0]["file_name"]
+    assert name in (scored / "report.html").read_text()
+
+
+def test_a_moved_checkpoint_is_scored_beside_itself(run: Run, tmp_path: Path, monkeypatch) -> None:
+    moved = tmp_path / "elsewhere" / "best.ckpt"
+    moved.parent.mkdir()
+    moved.write_bytes(run.best.read_bytes())
+    monkeypatch.chdir(moved.parent)
+    evaluate.main(["--ckpt_path", "best.ckpt", "--no-report"])
+    assert (moved.parent / "evaluation_val" / "metrics.json").is_file()
+
+
+def test_results_are_named_after_what_was_scored() -> None:
+    best = Path("/runs/custom/version_0/checkpoints/best.ckpt")
+    assert results_folder(best, "val", []) == Path("/runs/custom/version_0/evaluation_val")
+    assert results_folder(best.with_name("last.ckpt"), "test", ["--data.yaml=x/boats.yaml"]) == Path(
+        "/runs/custom/version_0/evaluation_test_last_boats"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_scoring(
+    run: Run, tmp_path, capsys, monkeypatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("lightning.pytorch.Trainer.validate", lambda *_, **__: pytest.fail("scored first"))
+    args = ["--ckpt_path", str(run.best), "--output", str(tmp_path / "file" / "deeper")]
+    assert "use --output DIR" in fails(capsys, monkeypatch, evaluate.main, args)
+
+
+def test_how_the_training_ran_does_not_live_on(run: Run, tmp_path: Path) -> None:
+    options = [
+        *run.scenes,
+        *TINY_MODEL,
+        *log_to(tmp_path),
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+    ]
+    limits = [
+        "--trainer.limit_val_batches=1",
+        "--trainer.limit_train_batches=1",
+        "--trainer.max_time=00:01:00:00",
+    ]
+    train.main(
+        [*options, *limits, "--data.val_batch_size=2", "--trainer.profiler=simple", "--trainer.precision=64"]
+    )
+    (last,) = tmp_path.rglob("last.ckpt")
+    cli = DetectionCLI.from_checkpoint(load_checkpoint(str(last)), [])
+    assert cli.trainer.limit_val_batches == 1.0
+    assert cli.trainer.precision == "32-true"
+    assert type(cli.trainer.profiler).__name__ == "PassThroughProfiler"
+    assert score(last, tmp_path / "scored", "--no-report")["images"] == 3
 
 
 def record(folder: Path, image_id: int, name: str, side: int) -> Record:

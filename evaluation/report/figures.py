@@ -1,29 +1,27 @@
-"""The report's figures. Each is a matplotlib `Figure` of its own, without pyplot's global state.
+"""The report's charts. Each is a matplotlib `Figure` of its own, without pyplot's global state.
 
 C classes, K groups, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from evaluation.analysis import Analysis
 from evaluation.curves import CROWDING_NAMES, Calibration, Curve
-from evaluation.errors import ERRORS, NOTHING, SIZE_NAMES, size_bins
-from evaluation.matching import Bools, Ints, Reals
+from evaluation.errors import ERRORS, SIZE_NAMES
+from evaluation.matching import Ints, Reals
+from evaluation.report.pictures import LoadImage, draw_gallery, draw_image, worst_images
+from evaluation.report.words import printable
 from evaluation.results import Results
 from evaluation.tables import range_bounds
 
-LoadImage = Callable[[int], NDArray[np.uint8]]
-"""Gives the (H, W, 3) RGB pixels of the original image of an id."""
-
-TRUE, FALSE, MISSED, IGNORED_REGION = "#2ca02c", "#d62728", "#ffbf00", "#888888"
 MOST_NAMED = 12  # a legend or a matrix of more classes cannot be read
 
 
@@ -31,6 +29,8 @@ def draw_all(
     results: Results, scores: Mapping[str, float], analysis: Analysis, load_image: LoadImage, worst: int = 8
 ) -> dict[str, Figure]:
     """All figures by the name of their file: those of `draw_figures`, `worst_1` and so on, `gallery`.
+
+    A figure that cannot be drawn is left out, with a warning.
 
     Args:
         results: detections and annotations.
@@ -41,10 +41,16 @@ def draw_all(
     """
     figures = draw_figures(analysis, scores)
     for place, image in enumerate(worst_images(results, analysis.shown, worst).tolist(), 1):
-        pixels = load_image(int(results.image_ids[image]))
-        figures[f"worst_{place}"] = draw_image(results, analysis.shown, image, pixels)
-    gallery = draw_gallery(results, analysis.shown, load_image)
-    return figures if gallery is None else figures | {"gallery": gallery}
+        with attempt(f"worst_{place}"):
+            pixels = load_image(int(results.image_ids[image]))
+            figures[f"worst_{place}"] = draw_image(
+                results, analysis.shown, image, pixels, analysis.class_names
+            )
+    with attempt("gallery"):
+        gallery = draw_gallery(results, analysis.shown, load_image)
+        if gallery is not None:
+            figures["gallery"] = gallery
+    return figures
 
 
 def draw_figures(analysis: Analysis, scores: Mapping[str, float]) -> dict[str, Figure]:
@@ -54,15 +60,33 @@ def draw_figures(analysis: Analysis, scores: Mapping[str, float]) -> dict[str, F
         analysis: see `evaluation.analysis.analyse`.
         scores: COCO's scores, see `evaluation.coco.evaluate`.
     """
-    return {
-        "sizes": draw_sizes(scores),
-        "errors": draw_error_costs(analysis.error_costs),
-        "curves": draw_curves(analysis.curves, analysis.class_names),
-        "confusion": draw_confusion(analysis.confusion, analysis.class_names, "class"),
-        "size_confusion": draw_confusion(analysis.size_confusion, SIZE_NAMES, "size, px"),
-        "calibration": draw_calibration(analysis.calibration),
-        "crowding": draw_crowding(*analysis.crowding),
+    makers: dict[str, Callable[[], Figure]] = {
+        "sizes": lambda: draw_sizes(scores),
+        "errors": lambda: draw_error_costs(analysis.error_costs),
+        "curves": lambda: draw_curves(analysis.curves, analysis.class_names),
+        "confusion": lambda: draw_confusion(analysis.confusion, analysis.class_names, "class"),
+        "size_confusion": lambda: draw_confusion(analysis.size_confusion, SIZE_NAMES, "size, px"),
+        "calibration": lambda: draw_calibration(analysis.calibration),
+        "crowding": lambda: draw_crowding(*analysis.crowding),
     }
+    figures = {}
+    for name, make in makers.items():
+        with attempt(name):
+            figures[name] = make()
+    return figures
+
+
+@contextmanager
+def attempt(name: str) -> Iterator[None]:
+    """Let no picture end a training or an evaluation: its failure is a warning.
+
+    Args:
+        name: of the picture.
+    """
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"the picture {name} cannot be drawn: {type(error).__name__}: {error}", stacklevel=3)
 
 
 def draw_sizes(scores: Mapping[str, float]) -> Figure:
@@ -76,8 +100,8 @@ def draw_sizes(scores: Mapping[str, float]) -> Figure:
         labels = [f"{v:.2f}" if d else "-" for v, d in zip(values, defined, strict=True)]
         axes.bar_label(bars, labels, fontsize=8)
     axes.set_xticks(range(len(ranges)), list(map(range_bounds, ranges)))
-    axes.set(xlabel="side of the object, px", ylim=(0, 1))
-    axes.legend(frameon=False)
+    axes.set(xlabel="side of the object, px", ylim=(0, 1.08))
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
@@ -100,7 +124,7 @@ def draw_curves(curves: Sequence[Curve], class_names: Sequence[str]) -> Figure:
     """Precision by recall, and F1 by score threshold with the best one marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, curve in zip(class_names, curves, strict=True):
+    for name, curve in zip(printable(class_names), curves, strict=True):
         (line,) = left.plot(curve.recall, curve.precision, label=name, linewidth=1.2)
         right.plot(curve.scores, curve.f1, color=line.get_color(), linewidth=1.2)
         threshold, f1, *_ = curve.best
@@ -109,7 +133,8 @@ def draw_curves(curves: Sequence[Curve], class_names: Sequence[str]) -> Figure:
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="score threshold", ylabel="F1 (dot: best)", xlim=(0, 1), ylim=(0, 1.02))
     if len(class_names) <= MOST_NAMED:
-        left.legend(frameon=False, fontsize=8)
+        # Beside the axes, where it covers no curve.
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     return figure
@@ -127,8 +152,11 @@ def draw_confusion(counts: Ints, names: Sequence[str], kind: str) -> Figure:
     figure, axes = _figure(side + 0.8, side)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(counts)), [*names, "missed"], rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(counts)), [*names, "nothing"], fontsize=8)
+    short = printable(names)
+    # A row of few objects is as dark as one of many: their number says what it is worth.
+    rows = [f"{name} ({n})" for name, n in zip([*short, "nothing"], counts.sum(axis=1), strict=True)]
+    axes.set_xticks(range(len(counts)), [*short, "missed"], rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(counts)), rows, fontsize=8)
     axes.set(xlabel=f"detected {kind}", ylabel=f"true {kind}")
     if len(names) <= MOST_NAMED:
         for (row, column), count in np.ndenumerate(counts):
@@ -161,101 +189,6 @@ def draw_crowding(count: Ints, recall: Reals) -> Figure:
     axes.bar_label(bars, [f"n = {n}" for n in count], fontsize=8)
     axes.set(xlabel="neighbours within three sides", ylabel="recall at IoU 0.5", ylim=(0, 1.1))
     return figure
-
-
-def worst_images(results: Results, shown: Ints, number: int) -> Ints:
-    """Indices of the images with most missed objects and false detections, worst first: (number,) or fewer.
-
-    Args:
-        results: detections and annotations.
-        shown: (D,) what each detection found, those below the thresholds ignored.
-        number: how many.
-    """
-    images = len(results.image_ids)
-    false = np.bincount(results.image_index[shown == NOTHING], minlength=images)
-    missed = np.bincount(results.gt_image_index[_missed(results, shown)], minlength=images)
-    order = np.argsort(-(false + missed), kind="stable")[:number]
-    return order[(false + missed)[order] > 0]
-
-
-def draw_image(results: Results, shown: Ints, image: int, pixels: NDArray[np.uint8]) -> Figure:
-    """An image with its true and false detections, missed objects and ignored regions.
-
-    Args:
-        results: detections and annotations.
-        shown: (D,) what each detection found, those below the thresholds ignored.
-        image: index of the image.
-        pixels: (H, W, 3) RGB.
-    """
-    height, width = pixels.shape[:2]
-    figure = Figure(figsize=(10, 10 * height / width), dpi=min(max(width / 10, 100), 140))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(pixels)
-    axes.set_axis_off()
-    mine, missed = results.image_index == image, _missed(results, shown) & (results.gt_image_index == image)
-    _draw_boxes(axes, results.ignore_boxes[results.ignore_image_index == image], IGNORED_REGION)
-    _draw_boxes(axes, results.boxes[mine & (shown >= 0)], TRUE)
-    _draw_boxes(axes, results.boxes[mine & (shown == NOTHING)], FALSE)
-    _draw_boxes(axes, results.gt_boxes[missed], MISSED)
-    return figure
-
-
-def draw_gallery(results: Results, shown: Ints, load_image: LoadImage, columns: int = 8) -> Figure | None:
-    """Missed and found objects of each size, cut out at six times their side; None if there is no object.
-
-    Args:
-        results: detections and annotations.
-        shown: (D,) what each detection found, those below the thresholds ignored.
-        load_image: see `LoadImage`.
-        columns: objects a row.
-    """
-    missed, bins = _missed(results, shown), size_bins(results.gt_areas)
-    rows: list[tuple[str, str, Ints]] = []
-    for size, name in enumerate(SIZE_NAMES):
-        for title, colour, chosen in (("missed", MISSED, missed), ("found", TRUE, ~missed)):
-            objects = np.flatnonzero(chosen & (bins == size))
-            if len(objects):
-                # Evenly over the data set, so that one image does not fill the row.
-                spread = np.linspace(0, len(objects) - 1, min(columns, len(objects))).round().astype(int)
-                rows.append((f"{name} px, {title}\n{len(objects)}", colour, objects[spread]))
-    if not rows:
-        return None
-    figure = Figure(figsize=(1.1 * columns + 1.4, 1.15 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for line, (title, colour, objects) in zip(grid, rows, strict=True):
-        line[0].text(-0.15, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
-        for axes, index in zip(line, objects, strict=False):
-            pixels = load_image(int(results.image_ids[results.gt_image_index[index]]))
-            _draw_crop(axes, pixels, results.gt_boxes[index], colour)
-    return figure
-
-
-def _draw_crop(axes: Axes, pixels: NDArray[np.uint8], box: Reals, colour: str) -> None:
-    """The surroundings of a box, itself framed."""
-    centre, half = (box[:2] + box[2:]) / 2, max(3 * float(np.sqrt((box[2:] - box[:2]).prod())), 12.0)
-    x1, y1 = np.maximum(centre - half, 0).astype(int)
-    x2, y2 = np.minimum(np.ceil(centre + half), (pixels.shape[1], pixels.shape[0])).astype(int)
-    axes.imshow(
-        pixels[y1:y2, x1:x2], extent=(x1 - 0.5, x2 - 0.5, y2 - 0.5, y1 - 0.5), interpolation="nearest"
-    )
-    _draw_boxes(axes, box[None], colour)
-
-
-def _draw_boxes(axes: Axes, boxes: Reals, colour: str) -> None:
-    """Frame boxes (n, 4) xyxy; pixel centres are whole numbers to matplotlib, edges to us."""
-    for x1, y1, x2, y2 in boxes.tolist():
-        axes.add_patch(
-            Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1)
-        )
-
-
-def _missed(results: Results, shown: Ints) -> Bools:
-    """Whether nothing found an object: (G,)."""
-    missed = np.ones(len(results.gt_labels), dtype=np.bool_)
-    missed[shown[shown >= 0]] = False
-    return missed
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

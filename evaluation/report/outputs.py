@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation import coco, visdrone
-from evaluation.analysis import analyse
+from evaluation.analysis import Analysis, analyse
 from evaluation.difference import differences, read_predictions
-from evaluation.report.figures import LoadImage
-from evaluation.report.page import write_report
+from evaluation.report.pictures import LoadImage
 from evaluation.report.text import (
     format_differences,
     format_table,
@@ -48,14 +47,12 @@ class Outputs:
     """What to write, and where.
 
     Attributes:
-        folder: existing folder of metrics.json, predictions.json, report.html and figures.
-        report: whether to write the last two.
+        folder: existing folder of metrics.json, predictions.json and images.json.
         submission: folder of VisDrone's result files; None for none.
         against: predictions.json of another run to compare with; None for none.
     """
 
     folder: Path
-    report: bool = True
     submission: Path | None = None
     against: Path | None = None
 
@@ -65,10 +62,10 @@ def write_evaluation(
     results: Results,
     scores: Mapping[str, float],
     max_detections: int,
-    facts: Mapping[str, str],
+    facts: Mapping[str, object],
     outputs: Outputs,
-) -> str:
-    """Write everything about a finished evaluation.
+) -> tuple[str, Analysis]:
+    """Write everything about a finished evaluation but the report.
 
     Args:
         data: what was scored.
@@ -79,13 +76,14 @@ def write_evaluation(
         outputs: what to write, and where.
 
     Returns:
-        The scores as text.
+        The scores as text, and what the report shows.
 
     Raises:
         ValueError: if the other run has other images, or result files would have the same name.
     """
     names, limit = data.class_names, max_detections
-    metrics: dict[str, object] = {**facts, **scores}
+    counts = {"images": len(results.image_ids), "objects": len(results.gt_labels)}
+    metrics: dict[str, object] = {**facts, **counts, **scores}
     texts = [format_table(scores, names)]
     if len(results.ignore_boxes):
         bare = coco.evaluate(results, names, limit, ignore_regions=False)["AP"]
@@ -117,10 +115,32 @@ def write_evaluation(
     analysis = analyse(results, names, limit)
     write_metrics(outputs.folder / "metrics.json", metrics | {"analysis": analysis.metrics()})
     write_predictions(outputs.folder / "predictions.json", results, data.category_ids)
-    if outputs.report:
-        title = ", ".join(facts.values())
-        write_report(outputs.folder, title, results, scores, analysis, data.load_image)
-    return "\n\n".join(texts)
+    write_images(outputs.folder / "images.json", results, data)
+    return "\n\n".join(texts), analysis
+
+
+def write_images(path: Path, results: Results, data: ScoredData) -> None:
+    """Write what the ids of predictions.json stand for, as COCO's `images` and `categories`.
+
+    Args:
+        path: file to write.
+        results: names the images that were scored.
+        data: what was scored.
+    """
+    images = [
+        {
+            "id": image_id,
+            "file_name": data.file_names[image_id],
+            "width": data.sizes[image_id][1],
+            "height": data.sizes[image_id][0],
+        }
+        for image_id in results.image_ids.tolist()
+    ]
+    categories = [
+        {"id": category, "name": name}
+        for category, name in zip(data.category_ids, data.class_names, strict=True)
+    ]
+    write_metrics(path, {"images": images, "categories": categories})
 
 
 def visdrone_scores(folder: Path, data: ScoredData, results: Results) -> dict[str, float]:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from evaluation.analysis import Analysis
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
 from evaluation.errors import ERRORS
-from evaluation.report.figures import LoadImage, draw_all, worst_images
+from evaluation.report.figures import attempt, draw_all
+from evaluation.report.pictures import LoadImage, worst_images
 from evaluation.results import Results
 from evaluation.tables import Cell, cell_text, limit_names, range_title
 
@@ -34,6 +35,7 @@ def write_report(
     scores: Mapping[str, float],
     analysis: Analysis,
     load_image: LoadImage,
+    file_names: Mapping[int, str],
     worst: int = 8,
 ) -> None:
     """Write `report.html`, which holds its pictures, and the pictures as `figures/*.png`.
@@ -45,6 +47,7 @@ def write_report(
         scores: COCO's scores, see `evaluation.coco.evaluate`.
         analysis: see `evaluation.analysis.analyse`.
         load_image: gives the (H, W, 3) RGB pixels of the original image of an id.
+        file_names: file name of each image id.
         worst: number of images to show.
     """
     figures = draw_all(results, scores, analysis, load_image, worst)
@@ -52,9 +55,10 @@ def write_report(
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {}
     for name, figure in figures.items():
-        png = _png(figure)
-        (folder / "figures" / f"{name}.png").write_bytes(png)
-        pictures[name] = base64.b64encode(png).decode("ascii")
+        with attempt(name):
+            png = _png(figure)
+            (folder / "figures" / f"{name}.png").write_bytes(png)
+            pictures[name] = base64.b64encode(png).decode("ascii")
     overall = ["AP", *(f"AP{percent}" for percent in IOU_PERCENT), *limit_names(scores)]
     page = TEMPLATES.get_template("page.html").render(
         title=title,
@@ -66,7 +70,7 @@ def write_report(
         errors=list(ERRORS),
         error_rows=_error_rows(analysis),
         pictures=pictures,
-        worst_ids=results.image_ids[images],
+        worst_names=[file_names[image_id] for image_id in results.image_ids[images].tolist()],
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
 

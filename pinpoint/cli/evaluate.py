@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pinpoint.cli.arguments import data_label, tidy
@@ -34,7 +34,9 @@ def main(args: list[str] | None = None) -> None:
     # Late: all this takes seconds, which --help does not need.
     from datamodules.images.decoding import image_loader
     from evaluation.difference import predictions_path
+    from evaluation.report.figures import attempt
     from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
+    from evaluation.report.page import write_report
     from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 
     against = predictions_path(options.against) if options.against else None
@@ -56,8 +58,6 @@ def main(args: list[str] | None = None) -> None:
     results = cli.model.scores.gather()
     if results is None:  # another rank writes
         return
-    facts = {"checkpoint": str(options.ckpt_path), "split": options.split}
-    outputs = Outputs(folder, options.report, options.submission, against)
     scored = cli.datamodule.evaluated
     data = ScoredData(
         class_names=cli.datamodule.class_names,
@@ -67,9 +67,29 @@ def main(args: list[str] | None = None) -> None:
         load_image=image_loader(scored),
         visdrone_annotations=cli.datamodule.visdrone_annotations,
     )
+    source = {name: value for name, value in paths(cli.config.data.init_args) if not name.startswith("train")}
+    facts = {"checkpoint": str(options.ckpt_path), "split": options.split, "data": source}
+    outputs = Outputs(folder, options.submission, against)
     limit = cli.model.postprocess.max_detections
-    print(write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs))
-    print(f"\nmetrics.json, predictions.json{' and report.html' * options.report} are in {folder}")
+    text, analysis = write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs)
+    print(text)
+    if (missing := len(scored.images) - len(results.image_ids)) > 0:
+        print(f"\nscored without {missing} of the split's {len(scored.images)} images")
+    print(f"\nmetrics.json, predictions.json and images.json are in {folder}")
+    if options.report:
+        title = f"{options.ckpt_path}, {options.split}"
+        with attempt("report.html"):
+            write_report(
+                folder, title, results, cli.model.last_scores, analysis, data.load_image, data.file_names
+            )
+            print(f"the report is {folder / 'report.html'}")
+
+
+def paths(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Options of a data module that name files or folders, by name."""
+    for name, value in options.items():
+        if isinstance(value, Path) or (isinstance(value, str) and "/" in value):
+            yield name, str(value)
 
 
 def results_folder(checkpoint: Path, split: str, overrides: Sequence[str]) -> Path:

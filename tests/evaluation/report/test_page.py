@@ -11,11 +11,13 @@ from evaluation_cases import annotations, detections, square
 from evaluation.analysis import analyse
 from evaluation.coco import CocoScores
 from evaluation.errors import ERRORS
-from evaluation.report.figures import draw_figures, draw_gallery, worst_images
+from evaluation.report.figures import draw_figures
 from evaluation.report.page import write_report
+from evaluation.report.pictures import draw_gallery, worst_images
 from evaluation.report.text import write_metrics
 
 NAMES = ["car", "<van> & co"]
+FILES = {11: "a/<first>.jpg", 12: "second.jpg", 13: "third.jpg"}
 
 
 def evaluated(*images):
@@ -65,7 +67,7 @@ def write(folder, evaluation):
         shown.append(image_id)
         return np.full((100, 100, 3), 128, np.uint8)
 
-    write_report(folder, "Cars & vans", *evaluation, load_image)
+    write_report(folder, "Cars & vans", *evaluation, load_image, FILES)
     text = (folder / "report.html").read_text("utf-8")
     page = Page(text)
     assert page.open == []
