@@ -1,3 +1,3 @@
-"""The detector: network, assigner, postprocessing, LightningModule and command line."""
+"""The detector: network, assigner, postprocessing, LightningModule and callbacks."""
 
 import datamodules  # noqa: F401  # before torch, as it sets how torch's threads wait

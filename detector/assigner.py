@@ -52,8 +52,9 @@ class TaskAlignedAssigner:
         topk: most positives of an object.
         alpha: exponent of the classification score.
         beta: exponent of the overlap.
-        min_side: pixels; a shorter box side counts as this long, about its centre, when candidates are found,
-            for a small box holds no point at all. None means the second stride, or the only one.
+        min_side: pixels; when candidates are collected, a shorter side of a box counts as this long, about
+            its centre, because a small box may hold no point at all. None means the second stride, or the
+            only one.
 
     Source: Feng et al. 2021, TOOD: Task-aligned One-stage Object Detection, section 3.2.
     """
@@ -135,7 +136,7 @@ def points_in_boxes(
 
 @torch.no_grad()
 def assignment_statistics(assignment: Assignment, gt_boxes: Tensor) -> dict[str, Tensor]:
-    """Sum up by object size how well the objects are served; no device synchronisation.
+    """Sum up by object size how well the objects are covered; no device synchronisation.
 
     The bins are sides sqrt(area) below 8, 8 to 16, 16 to 32, and from 32 pixels. All values are sums: add
     them over steps and ranks, then `unassigned / objects` is the share of objects without a positive and
@@ -220,7 +221,7 @@ def _best(group: Tensor, value: Tensor, k: int) -> Tensor:
     order = ((group << 31) - value.view(torch.int32)).argsort(stable=True)
     group = group[order]
     kept = torch.ones_like(group, dtype=torch.bool)
-    kept[k:] = group[k:] != group[:-k]  # k places before is another group: among the first k of its own
+    kept[k:] = group[k:] != group[:-k]  # k places earlier is another group: among the first k of its own
     return order[kept]
 
 

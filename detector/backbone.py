@@ -25,7 +25,7 @@ a few older models know no getter.
 
 
 class Backbone(nn.Module):
-    """A timm network that returns one feature map a stride.
+    """A timm network that returns one feature map per stride.
 
     Args:
         name: timm model with a feature pyramid, for example mobilenetv4_conv_small.
@@ -81,7 +81,7 @@ class Backbone(nn.Module):
         self.channels: list[int] = features.feature_info.channels()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, in_channels, H, W) normalised images to one (B, channels, H/stride, W/stride) map a stride."""
+        """(B, in_channels, H, W) normalised images to a (B, channels, H/stride, W/stride) map per stride."""
         maps: list[Tensor] = self.features(images)
         return maps
 
@@ -109,7 +109,7 @@ def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[i
                         f"backbone {name!r} has no features at stride {missing}, only at "
                         f"{sorted(set(reductions))}: choose --model.network.strides among these"
                     )
-                # Of several maps of a stride the last has seen most.
+                # Of several maps of a stride, the last has been through most layers.
                 last = dict(zip(reductions, features.out_indices, strict=True))
                 levels = [last[stride] for stride in strides]
                 model: Any = create_model(name, out_indices=levels, **ask).eval()

@@ -1,4 +1,4 @@
-"""Habits of a training run: averaged weights, pictures, figures of the scores, the run's summary."""
+"""Callbacks of a training run: averaged weights, pictures, figures of the scores, the run's summary."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ from evaluation.report.figures import draw_all
 
 
 class EMA(WeightAveraging):
-    """Exponential moving average of the weights, which is what validates, is saved and is used.
+    """Exponential moving average of the weights: the average is what is validated, saved and used.
 
     The average reaches back over a share of the updates so far, up to 1 / (1 - decay) of them: short runs
     must forget their initial weights too.

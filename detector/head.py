@@ -77,7 +77,7 @@ def grid_points(
     Args:
         sizes: (height, width) of each level's map.
         strides: pixels between the points of each level.
-        device: where the points shall lie.
+        device: device of the points.
 
     Returns:
         Points (A, 2) float32 xy pixels and their strides (A,) float32 pixels.
@@ -138,7 +138,7 @@ class Head(nn.Module):
         start_plausibly(self.classes, self.distances, self.bins, self.strides, image_size, expected_objects)
 
     def forward(self, maps: Sequence[Tensor]) -> Predictions:
-        """One (B, in_channels, H, W) map a level, finest first, to the predictions of the batch."""
+        """One (B, in_channels, H, W) map per level, finest first, to the predictions of the batch."""
         logits = [branch(x) for branch, x in zip(self.classes, maps, strict=True)]
         distances = [branch(x) for branch, x in zip(self.distances, maps, strict=True)]
         return predict(logits, distances, self.strides, self.bins)
@@ -154,8 +154,8 @@ def start_plausibly(
 ) -> None:
     """Set the last layers of a head so that training does not begin by unlearning what they say.
 
-    Class scores start where the expected objects, shared evenly by levels and classes, are the sum of the
-    scores of a level. Distances start near one stride, the scale of small objects: bins weigh
+    Class scores start such that the scores of a level sum to its share of the expected objects, which are spread
+    evenly over levels and classes. Distances start near one stride, the scale of small objects: bins weigh
     exp(-(bin - 1)^2 / 2).
 
     Args:

@@ -28,7 +28,7 @@ class PAN(nn.Module):
         self.bottom_up = nn.ModuleList(CSPBlock(2 * channels, channels, depth) for _ in range(steps))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """One (B, in_channels, H, W) map a level to one (B, channels, H, W) map a level, finest first."""
+        """One (B, in_channels, H, W) map per level to one (B, channels, H, W) map per level, finest first."""
         fused = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for level in reversed(range(len(self.top_down))):
             context = interpolate(fused[level + 1], size=fused[level].shape[-2:])

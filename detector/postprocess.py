@@ -41,7 +41,7 @@ def postprocess(
     nms_iou: float = 0.6,
     max_detections: int = 500,
 ) -> list[Detections]:
-    """Turn predictions into detections; a point may give one of every class.
+    """Turn predictions into detections; one point may give a detection of every class.
 
     Args:
         logits: (B, A, C) class logits.

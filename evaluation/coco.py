@@ -37,7 +37,7 @@ ALL_RANGES = {"all": (0, 1e5), **SIDE_RANGES}
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the detections of a data set are worth for the objects of one size range.
+    """How the detections of a data set fare with the objects of one size range.
 
     Attributes:
         true: (D, T) whether a detection found an object that counts.
@@ -61,7 +61,7 @@ def evaluate(
         results: detections and annotations.
         class_names: name of each class index.
         max_detections: most detections of one class in one image that count.
-        ignore_regions: whether the regions are in place; without them, detections inside are false.
+        ignore_regions: whether ignored regions count; if not, detections inside them are false.
 
     Returns:
         The scores in [0, 1], NaN where there is no object to find: `AP`, `AP50` to `AP95` by IoU threshold,
@@ -122,10 +122,10 @@ def judge(
         classes: C.
         rank: (D,) see `rank_detections`.
         max_detections: most detections of one class in one image that count.
-        ignore_regions: whether the regions are in place.
+        ignore_regions: whether ignored regions count.
 
     Yields:
-        Each name of `ALL_RANGES` and what the detections are worth for its objects.
+        Each name of `ALL_RANGES`, and how the detections fare with the objects of that range.
     """
     pairs, crowd = find_candidates(results, classes, IOU_THRESHOLDS[0])
     pairs = pairs[rank[pairs.detection] < max_detections]

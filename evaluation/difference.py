@@ -1,4 +1,4 @@
-"""Two detectors on the same images: is the difference of their scores more than the choice of images?
+"""Two detectors on the same images: do their scores differ by more than the choice of images explains?
 
 B resamples, I images, n detections read from a file.
 """
@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def mean(self) -> float:
-        """This less the other."""
+        """This score minus the other."""
         return self.this - self.other
 
 
@@ -48,7 +48,7 @@ def differences(
 ) -> dict[str, Difference]:
     """Compare two detectors on resamples of their images, the same for both, so that what is common cancels.
 
-    The interval speaks of other images of the same kind, not of training again.
+    The interval covers other images of the same kind; it does not cover another training.
 
     Args:
         this: detections of the one, and the annotations.

@@ -56,7 +56,7 @@ class Pairs:
 
 
 def overlaps(boxes: Reals, areas: Reals, targets: Reals, target_areas: Reals, ignored: Bools) -> Reals:
-    """IoU of all pairs of one image; over the detection's own area where the object is ignored.
+    """IoU of all pairs of one image; for an ignored object, the intersection over the detection's own area.
 
     Args:
         boxes: (n, 4) xyxy of the detections.

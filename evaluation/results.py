@@ -62,7 +62,7 @@ class AnnotationsLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was found and what is there, over all images of an evaluation, images ascending by id.
+    """Detections and annotations of all images of an evaluation, images ascending by id.
 
     Attributes:
         image_ids: (I,) int64 ascending, each once.

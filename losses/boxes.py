@@ -7,8 +7,8 @@ Boxes are (..., 4) tensors in xyxy order, in pixels; two of them broadcast again
 import torch
 from torch import Tensor
 
-# Corners come from chunk, x and y from unbind, products from *: their backwards are one kernel each, where
-# slices fill a tensor of zeros for every use and prod() synchronises with the host.
+# Corners come from chunk, x and y from unbind, products from *: the backward of each is one kernel, whereas
+# slices fill a tensor of zeros at every use and prod() synchronises with the host.
 
 
 def centre(boxes: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 N points of the batch (B * A), C classes, P positives; x a logit, p = sigmoid(x), t the target: the
 positive's score at its class, 0 elsewhere; S the normaliser that all terms of the total loss share. Each loss
 is a sum over all entries as if none were positive, corrected at the P entries that are; dice is a quotient of
-such sums. None has evidence of its own for small objects; where more is known, the class says so.
+such sums. None is known to help small objects; where there is evidence, the class says so.
 
 Class weights multiply all entries of their class, positive or not, so every loss keeps its minimum: a weight
-says how much a class matters, not how confident it shall be. The formulas below are those of weights 1.
+says how much a class matters, not how confident the detector should be. The formulas below have weights of 1.
 """
 
 from abc import ABC, abstractmethod
@@ -24,12 +24,12 @@ class ClassTargets:
     """Targets of N points: `score` at [point, label] and 0 elsewhere.
 
     Attributes:
-        valid: (N,) 1, or 0 for points that shall not count; 1 for every positive.
+        valid: (N,) 1 for points that count, 0 for those that do not; every positive counts.
         point: (P,) int64 index of each positive into the N, no point twice.
         label: (P,) int64 class of each positive.
         score: (P,) target score of each positive in [0, 1], without gradient.
         normaliser: () the S of all terms: the sum of scores, averaged over ranks, at least 1.
-        weights: (C,) factor of each class; 1 for all of them is no weighting, to the last digit.
+        weights: (C,) factor of each class; all 1 is the unweighted loss, to the last digit.
     """
 
     valid: Tensor
@@ -53,7 +53,7 @@ class ClassTargets:
 
 
 class ClassificationLoss(nn.Module, ABC):
-    """A loss of class logits. Every rank calls it once a training step, positives or not."""
+    """A loss of class logits. Every rank calls it once per training step, with or without positives."""
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
@@ -61,7 +61,7 @@ class ClassificationLoss(nn.Module, ABC):
 
         Args:
             logits: (N, C) float.
-            targets: what they shall become.
+            targets: what the logits should become.
 
         Returns:
             The loss, (), before its gain.
@@ -84,9 +84,9 @@ class CrossEntropyLoss(ClassificationLoss):
     """Softmax cross-entropy with a background class of logit 0: (sum ln(1 + sum exp x) - sum x t) / S.
 
     A positive's target is t for its class and 1 - t for the background. Range: >= 0. With one class it is the
-    binary cross-entropy. Classes exclude each other; sigmoid(x), which scores detections, is then at
-    least the softmax probability and ranks alike within a class as long as the other classes are quiet.
-    A class weight multiplies the positives of its class; the background's weight is 1.
+    binary cross-entropy. Classes exclude each other. Detections are scored by sigmoid(x), which is at least
+    the softmax probability and orders the detections of a class alike while the other classes' logits are
+    low. A class weight multiplies the positives of its class; the background's weight is 1.
     """
 
     def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
@@ -174,7 +174,7 @@ class VarifocalLoss(ClassificationLoss):
 class DiceLoss(ClassificationLoss):
     """Dice loss over all entries of the global batch: 1 - (2 sum p t + 1) / (sum p^2 + sum t^2 + 1).
 
-    Range: [0, 1), less than the other losses by far, so it needs a larger gain. Without the ones, a batch
+    Range: [0, 1), far smaller than the other losses, so it needs a larger gain. Without the ones, a batch
     without positives would teach nothing. It balances few positives against many points by itself. Source:
     Milletari et al. 2016, V-Net.
     """

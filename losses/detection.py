@@ -18,7 +18,7 @@ from losses.regression import BoxLoss
 
 
 class Predictions(Protocol):
-    """What a detector says about a batch."""
+    """A detector's predictions for a batch."""
 
     @property
     def logits(self) -> Tensor:
@@ -45,7 +45,7 @@ class Predictions(Protocol):
 
 
 class Assignment(Protocol):
-    """Which points answer for which objects."""
+    """Which points are responsible for which objects."""
 
     @property
     def point(self) -> Tensor:
@@ -67,8 +67,8 @@ class DetectionLoss(nn.Module):
     With w the target score of a positive and S = max(sum w, 1), the sum averaged over ranks before the
     clamp: L_box = sum w k (1 - similarity) / S (or as the box loss defines it), L_dfl = sum w k DFL / S with
     the same k, L_cls = sum BCE / S. A batch without objects has a box loss of 0, connected to the graph, and
-    a positive class loss. Neither batch nor world size multiplies anything. All arithmetic is float32 under
-    any autocast.
+    a positive class loss. The loss does not grow with the batch or the number of ranks. All arithmetic is
+    float32 under any autocast.
 
     Args:
         box: name of a box loss with its published constants, or a box loss with its own
@@ -78,7 +78,7 @@ class DetectionLoss(nn.Module):
         gain_cls: factor of the classification loss.
         gain_dfl: factor of the distribution focal loss.
         class_weights: factor of each class in the classification loss, in the order of the class names; null
-            for 1 each. They are taken as they are: a mean of 1 over the objects keeps the sum of the loss.
+            for 1 each. They are not normalised: a mean of 1 over the objects keeps the scale of the loss.
 
     Raises:
         ValueError: if a class weight is not positive.
@@ -105,7 +105,7 @@ class DetectionLoss(nn.Module):
         if class_weights is not None and not all(0 < weight < math.inf for weight in class_weights):
             raise ValueError(f"loss.class_weights must be positive numbers, got {list(class_weights)}")
         weights = torch.tensor(1.0 if class_weights is None else class_weights, dtype=torch.float32)
-        # Configuration, so no part of a checkpoint's weights.
+        # They belong to the configuration, not to a checkpoint's weights.
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(

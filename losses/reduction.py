@@ -1,4 +1,4 @@
-"""Sums over the global batch, the batches of all ranks together."""
+"""Sums over the global batch: the batches of all ranks together."""
 
 import torch
 import torch.distributed as dist

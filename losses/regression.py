@@ -1,4 +1,4 @@
-"""Box losses: what turns the similarities of a batch into one number.
+"""Box losses, which turn the similarities of a batch into one number.
 
 P positives of the batch, w their target scores, S the normaliser that all terms of the total loss share.
 """
@@ -15,7 +15,10 @@ from losses.tunable import Similarity, SimilarityName, resolve
 
 
 class BoxLoss(nn.Module, ABC):
-    """A loss of matched boxes. May hold state; every rank calls it once a training step, positives or not."""
+    """A loss of matched boxes, which may hold state.
+
+    Every rank calls it once per training step, with or without positives.
+    """
 
     @abstractmethod
     def forward(
@@ -31,7 +34,7 @@ class BoxLoss(nn.Module, ABC):
 
         Returns:
             The loss, (), before its gain, connected to `pred` even for P = 0; and (P,) factors k, without
-            gradient, by which the distribution loss shall weigh each positive too.
+            gradient, which weigh each positive in the distribution loss as well.
         """
 
 
@@ -60,7 +63,7 @@ class SimilarityLoss(BoxLoss):
 class RunningMean(nn.Module):
     """Exponential running mean over the global batches of training: the state of Wise-IoU v2 and v3.
 
-    Checkpointed as a buffer; equal on all ranks; a batch without a value and evaluation leave it as it is.
+    A buffer, so checkpoints keep it, and equal on all ranks. Empty batches and evaluation leave it unchanged.
 
     Args:
         half_life: steps in which the mean forgets half of its first value, 1.
@@ -85,7 +88,7 @@ class RunningMean(nn.Module):
 class WiseIoUV2Loss(BoxLoss):
     """Wise-IoU v2: sum w beta^gamma (1 - wise_iou) / S, beta = (1 - IoU) / running mean of it, no gradient.
 
-    Monotonic: bad boxes weigh more. Range: >= 0. Scale: invariant. Units: none. Small objects: none known;
+    Monotonic: bad boxes weigh more. Range: >= 0. Scale: invariant. Units: none. Small objects: nothing known;
     small boxes have low IoU, so they gain weight. Source: Tong et al. 2023, Wise-IoU.
 
     Args:
@@ -110,9 +113,9 @@ class WiseIoUV2Loss(BoxLoss):
 class WiseIoUV3Loss(BoxLoss):
     """Wise-IoU v3: sum w r (1 - wise_iou) / S, r = beta / (delta alpha^(beta - delta)), beta as in v2.
 
-    Not monotonic: boxes of middling quality weigh most, hopeless ones are let go. Range: >= 0. Scale:
-    invariant. Units: none. Small objects: none known; where all small boxes are hopeless at first, they are
-    let go. Source: Tong et al. 2023, Wise-IoU; on COCO with YOLOv7, AP75 53.0 to 54.5.
+    Not monotonic: boxes of middling quality weigh most, hopeless ones next to nothing. Range: >= 0. Scale:
+    invariant. Units: none. Small objects: nothing known; if all small boxes are hopeless at first, they are
+    given up. Source: Tong et al. 2023, Wise-IoU; on COCO with YOLOv7, AP75 53.0 to 54.5.
 
     Args:
         alpha: base > 1 of the fall; 1.9 in the paper.
@@ -139,8 +142,8 @@ class SmoothL1Loss(BoxLoss):
     """Smooth L1 of the four sides: sum w mean(smooth_l1((pred - target) / unit)) / S.
 
     Range: >= 0. Scale: not invariant; a pixel weighs the same in every box, at most 1 / (4 unit) a side, so
-    large objects rule. Units: errors in `unit` pixels. Small objects: the loss knows no overlap, so a small
-    object may stay below any IoU threshold. Source: Girshick 2015, Fast R-CNN.
+    large objects dominate. Units: errors in `unit` pixels. Small objects: the loss does not see the overlap, so
+    a small object may stay below any IoU threshold. Source: Girshick 2015, Fast R-CNN.
 
     Args:
         beta: error, in units, at which the square turns into a line.

@@ -67,7 +67,7 @@ def dice(a: Tensor, b: Tensor) -> Tensor:
 def alpha_iou(a: Tensor, b: Tensor, alpha: float = 3.0) -> Tensor:
     """Power of the IoU: IoU^alpha.
 
-    Scale: invariant. Small objects: none known; alpha > 1 moves weight to boxes that match well already,
+    Scale: invariant. Small objects: nothing known; alpha > 1 moves weight to boxes that match well already,
     which small ones seldom do.
 
     Args:
@@ -166,8 +166,8 @@ def diou(a: Tensor, b: Tensor) -> Tensor:
 def ciou(a: Tensor, b: Tensor, gate: float = 0.0) -> Tensor:
     """Complete IoU: DIoU - alpha v, v = 4/pi^2 (atan(w/h) - atan(W/H))^2, alpha = v / (1 - IoU + v).
 
-    alpha is a constant for the gradient. Scale: invariant. Small objects: the usual baseline; like IoU's, its
-    gradient is proportional to 1 / side.
+    alpha counts as a constant in the gradient. Scale: invariant. Small objects: the usual baseline; like
+    IoU's, its gradient is proportional to 1 / side.
 
     Args:
         a: (..., 4) xyxy pixels.
@@ -188,7 +188,7 @@ def ciou(a: Tensor, b: Tensor, gate: float = 0.0) -> Tensor:
 def eiou(a: Tensor, b: Tensor) -> Tensor:
     """Efficient IoU: DIoU - dw^2 / cw^2 - dh^2 / ch^2.
 
-    Scale: invariant. Small objects: no evidence of their own. Not mmdet's EIoULoss, which is another paper's,
+    Scale: invariant. Small objects: nothing known. Not mmdet's EIoULoss, which is another paper's,
     nor the variant with centre offsets in the size terms.
 
     Args:
@@ -210,7 +210,7 @@ def siou(a: Tensor, b: Tensor, theta: float = 4.0) -> Tensor:
     Distance: sum of 1 - exp(-(2 - angle) rho) over rho = dx^2 / cw^2 and dy^2 / ch^2, with angle =
     sin(2 asin(|dy| / d)) = 2 |dx dy| / (dx^2 + dy^2). Shape: sum of (1 - exp(-omega))^theta over omega =
     |dw| / max(w, W) and |dh| / max(h, H).
-    Scale: invariant. Small objects: no evidence of their own. mmdet's default rewards centre distance.
+    Scale: invariant. Small objects: nothing known. mmdet's default rewards centre distance.
 
     Args:
         a: (..., 4) xyxy pixels.
@@ -279,7 +279,7 @@ def shape_iou(a: Tensor, b: Tensor, scale: float = 0.0) -> Tensor:
 def wise_iou(a: Tensor, b: Tensor) -> Tensor:
     """Wise-IoU v1: 1 - exp((dx^2 + dy^2) / (cw^2 + ch^2)) (1 - IoU), the denominator without gradient.
 
-    Scale: invariant. Small objects: none known. v2 and v3 weigh this loss by a running mean:
+    Scale: invariant. Small objects: nothing known. v2 and v3 weigh this loss by a running mean:
     `losses.regression.WiseIoUV2Loss` and `WiseIoUV3Loss`.
 
     Args:
@@ -318,8 +318,8 @@ def piou(a: Tensor, b: Tensor) -> Tensor:
 def piou2(a: Tensor, b: Tensor, attention: float = 1.3) -> Tensor:
     """Powerful IoU v2: 1 - 3 x exp(-x^2) (1 - PIoU), x = attention exp(-P), without gradient.
 
-    The factor peaks at boxes of middling quality. Scale: invariant. Not symmetric. Small objects: none known;
-    the factor is 0.3 at P = 2.5 and falls from there, so a bad first guess learns slowly.
+    The factor peaks at boxes of middling quality. Scale: invariant. Not symmetric. Small objects: nothing
+    known; the factor is 0.3 at P = 2.5 and falls from there, so a bad first guess learns slowly.
 
     Args:
         a: (..., 4) xyxy pixels.

@@ -1,4 +1,4 @@
-"""The six size-aware losses: weights by object area and by difficulty, riding on any similarity.
+"""The six size-aware losses: weights by object area and by difficulty, on top of any similarity.
 
 P positives of the batch; c = 1 - similarity (P,), A = target area in pixels of the input, at least 1 (P,),
 w = target score (P,), S = the normaliser that all terms of the total loss share. Everything is (P,): with
@@ -19,8 +19,8 @@ Each loss has two forms.
   loss, 15 to 900 times on the batches of the tests and the more the better the boxes, so the gains of the
   total loss no longer fit.
 
-All sums run over the global batch. There is no published evidence for any of the six; whatever the notebook
-scored, it scored with the (P, P) product. Ours is against them so far: calibrated inverse_sqrt and hybrid
+All sums run over the global batch. There is no published evidence for any of the six: the notebook's own
+scores were made with the (P, P) product. Ours speaks against them so far: calibrated inverse_sqrt and hybrid
 score 3 to 4 AP below CIoU on two data sets, see benchmarks/comparison.md. Compare before you believe.
 """
 

@@ -319,5 +319,5 @@ def test_no_objects_in_training(tmp_path):
 
 
 def test_unknown_options_are_refused():
-    with pytest.raises(ValueError, match="there is no option --data.nope"):
+    with pytest.raises(ValueError, match=r"there is no option --data\.nope"):
         main([f"--config={CUSTOM}", "--data.nope=1"])
