@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import torch
 from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from losses import size_aware
 from losses.boxes import area
-from losses.regression import BoxLoss, SimilarityLoss, SmoothL1Loss, WiseIoUV2Loss, WiseIoUV3Loss
+from losses.named import BoxLossName, named_box_loss
+from losses.regression import BoxLoss, SimilarityLoss
 from losses.similarity import ciou, iou
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,16 +45,19 @@ CLASSES: dict[str, type[BoxLoss]] = {
 }
 COLOURS = {name: f"C{k}" for k, name in enumerate(CLASSES)}
 
+GROUPED = {name for group in GROUPS.values() for name in group} | CLASSES.keys()
+if others := sorted(set(get_args(BoxLossName)) - GROUPED):
+    GROUPS["others"] = ["iou", *others]
+
 
 def square(x: Tensor, y: Tensor, side: Tensor) -> Tensor:
     """Squares (n, 4) xyxy by their upper left corners and sides (n,)."""
     return torch.stack((x, y, x + side, y + side), -1)
 
 
-def box_loss(name: str) -> BoxLoss:
+def box_loss(name: BoxLossName) -> BoxLoss:
     """A box loss with its published constants, as in a training under way."""
-    special = {"wise_iou_v2": WiseIoUV2Loss, "wise_iou_v3": WiseIoUV3Loss, "smooth_l1": SmoothL1Loss}
-    loss = special[name]() if name in special else SimilarityLoss(name)
+    loss = named_box_loss(name)
     if hasattr(loss, "running_mean"):
         loss.running_mean.mean.fill_(RUNNING_MEAN)
     return loss.double().eval()

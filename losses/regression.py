@@ -142,8 +142,8 @@ class SmoothL1Loss(BoxLoss):
     """Smooth L1 of the four sides: sum w mean(smooth_l1((pred - target) / unit)) / S.
 
     Range: >= 0. Scale: not invariant; a pixel weighs the same in every box, at most 1 / (4 unit) a side, so
-    large objects dominate. Units: errors in `unit` pixels. Small objects: the loss does not see the overlap, so
-    a small object may stay below any IoU threshold. Source: Girshick 2015, Fast R-CNN.
+    large objects dominate. Units: errors in `unit` pixels. Small objects: overlap is not
+    seen, so a small object may stay below any IoU threshold. Source: Girshick 2015, Fast R-CNN.
 
     Args:
         beta: error, in units, at which the square turns into a line.
