@@ -154,9 +154,9 @@ def start_plausibly(
 ) -> None:
     """Set the last layers of a head so that training does not begin by unlearning what they say.
 
-    Class scores start such that the scores of a level sum to its share of the expected objects, which are spread
-    evenly over levels and classes. Distances start near one stride, the scale of small objects: bins weigh
-    exp(-(bin - 1)^2 / 2).
+    Class scores start such that the scores of a level sum to its share of the expected objects, which are
+    spread evenly over levels and classes. Distances start near one stride, the scale of small objects: bins
+    weigh exp(-(bin - 1)^2 / 2).
 
     Args:
         classes: class branch of each level; the last layer gives C logits.
