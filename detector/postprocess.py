@@ -120,7 +120,12 @@ class Postprocess:
     def __call__(self, logits: Tensor, boxes: Tensor) -> list[Detections]:
         """Turn logits (B, A, C) and boxes (B, A, 4) xyxy pixels into the detections of each image."""
         return postprocess(
-            logits, boxes, self.score_threshold, self.pre_nms, self.nms_iou, self.max_detections
+            logits,
+            boxes,
+            score_threshold=self.score_threshold,
+            pre_nms=self.pre_nms,
+            nms_iou=self.nms_iou,
+            max_detections=self.max_detections,
         )
 
     def merge(self, parts: Sequence[Detections]) -> Detections:

@@ -6,6 +6,7 @@ D detections, G objects, C classes, N detections of one class, K groups. Everyth
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -164,12 +165,13 @@ def error_costs(results: Results, target: Ints, errors: Errors, classes: int) ->
     costs = {}
     for name, sides in ALL_RANGES.items():
         counts, sized = in_range(results.gt_areas, sides), in_range(areas, sides)
-        base = _mean_ap(results, order, target, sized, counts, classes)
+        mean_ap = partial(_mean_ap, results, order, sized=sized, counts=counts, classes=classes)
+        base = mean_ap(target)
         costs[name] = {"AP50": base}
         for i, error in enumerate(ERRORS):
             mended = np.where(errors.kind == i, np.where(errors.redeems, errors.culprit, IGNORED), target)
             missed = errors.missed if error == "missed" else None
-            costs[name][error] = _mean_ap(results, order, mended, sized, counts, classes, missed) - base
+            costs[name][error] = mean_ap(mended, missed=missed) - base
     return costs
 
 

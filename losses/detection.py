@@ -148,7 +148,9 @@ class DetectionLoss(nn.Module):
             logits = predictions.logits.flatten(0, 1).float()
             valid = logits.new_ones(len(logits)).index_fill(0, ignored, 0).index_fill(0, point, 1)
             weights = self.class_weights.float().expand(logits.shape[-1])
-            targets = ClassTargets(valid, point, label, score, normaliser, weights)
+            targets = ClassTargets(
+                valid=valid, point=point, label=label, score=score, normaliser=normaliser, weights=weights
+            )
             cls = self.classification(logits, targets)
 
             terms = {
