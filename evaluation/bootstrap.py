@@ -53,7 +53,7 @@ def resampled_scores(
     """
     rank, by_class = rank_detections(results, classes, max_detections)
     scores = {}
-    for name, judged in judge(results, classes, rank, max_detections):
+    for name, judged in judge(results, classes, rank):
         precision = np.full((len(weights), classes, len(IOU_THRESHOLDS)), np.nan)
         for c, mine in enumerate(by_class):
             objects = results.gt_image_index[judged.expected & (results.gt_labels == c)]

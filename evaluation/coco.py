@@ -73,7 +73,7 @@ def evaluate(
     rank, by_class = rank_detections(results, classes, max_detections)
     precision = {name: np.full((classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
     recall = {name: np.full((len(limits), classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
-    for name, judged in judge(results, classes, rank, max_detections, ignore_regions):
+    for name, judged in judge(results, classes, rank, ignore_regions):
         numbers = np.bincount(results.gt_labels[judged.expected], minlength=classes)
         for c in numbers.nonzero()[0]:
             mine = by_class[c]
@@ -113,22 +113,20 @@ def rank_detections(results: Results, classes: int, max_detections: int) -> tupl
 
 
 def judge(
-    results: Results, classes: int, rank: Ints, max_detections: int, ignore_regions: bool = True
+    results: Results, classes: int, rank: Ints, ignore_regions: bool = True
 ) -> Iterator[tuple[str, Judged]]:
     """Match the detections with the objects of each size range.
 
     Args:
         results: detections and annotations.
         classes: C.
-        rank: (D,) see `rank_detections`.
-        max_detections: most detections of one class in one image that count.
+        rank: (D,) see `rank_detections`; those too far down to count take no object from those before.
         ignore_regions: whether ignored regions count.
 
     Yields:
         Each name of `ALL_RANGES`, and how the detections fare with the objects of that range.
     """
     pairs, crowd = find_candidates(results, classes, IOU_THRESHOLDS[0])
-    pairs = pairs[rank[pairs.detection] < max_detections]
     if not ignore_regions:
         pairs = pairs[~crowd[pairs.target]]
     areas = detected_boxes(results).areas
