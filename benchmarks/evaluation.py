@@ -27,8 +27,9 @@ from torchmetrics.detection import MeanAveragePrecision
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simulated import DETECTIONS, VISDRONE, Image, simulate
 
+from datamodules.formats.visdrone import CLASS_NAMES
 from evaluation.coco import CocoScores
-from evaluation.visdrone import CLASS_NAMES, detection_rows, evaluate
+from evaluation.visdrone import detection_rows, evaluate
 
 
 def ours(images: list[Image], folder: Path) -> dict[str, float]:
@@ -46,7 +47,7 @@ def ours(images: list[Image], folder: Path) -> dict[str, float]:
     present = {
         name: rows.get(name, np.empty((0, 6))) for name in (path.stem for path in folder.glob("*.txt"))
     }
-    official = evaluate(folder, present, sizes)
+    official = evaluate(folder, present, CLASS_NAMES, sizes)
     return {"AP": scores["AP"], "AP_small": scores["AP_small"], "VisDrone AP, %": official["AP"]}
 
 

@@ -21,8 +21,8 @@ sys.path.insert(
 )  # before this folder, whose evaluation.py hides it
 from simulated import VISDRONE, simulate
 
+from datamodules.formats.visdrone import CLASS_NAMES
 from evaluation.coco import CocoScores
-from evaluation.visdrone import CLASS_NAMES
 
 MEGABYTE = 1024
 

@@ -173,11 +173,6 @@ class DetectionDataModule(LightningDataModule):
         counts: list[int] = np.bincount(labels, minlength=len(self.class_names)).tolist()
         return counts
 
-    @property
-    def visdrone_annotations(self) -> Path | None:
-        """Folder of that split's files for VisDrone's official protocol; None for data without them."""
-        return None
-
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented batches of whole epochs, continuing where a resumed run stopped.
 

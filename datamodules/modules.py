@@ -208,8 +208,10 @@ class VisDroneDataModule(DetectionDataModule):
             provide(f"{self.download_url}/{folder.name}.zip", folder, LAYOUT)
 
     @property
-    def visdrone_annotations(self) -> Path:
-        """Folder of the evaluated split's annotation files."""
+    def official_annotations(self) -> Path | None:
+        """Folder of the evaluated split's files, for the official protocol; None for a part of train's."""
+        if self.division and self.evaluated_split == "val":
+            return None
         return self.folders[self.evaluated_split] / "annotations"
 
 

@@ -22,7 +22,7 @@ class Progress(tqdm):  # type: ignore[misc]
         super().__init__(*args, mininterval=seconds, miniters=1, dynamic_ncols=True, **options)
 
 
-def announced(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
+def progress_bar(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
     """Pass the items on; on rank 0, show how many there were, on a terminal after two seconds.
 
     Args:

@@ -22,19 +22,8 @@ from evaluation.results import Results
 Rows = NDArray[np.float64]
 """(n, 6) x, y, width, height (pixels), score, category; in a ground truth, score 0 means ignored."""
 
-CLASS_NAMES = (
-    "pedestrian",
-    "people",
-    "bicycle",
-    "car",
-    "van",
-    "truck",
-    "tricycle",
-    "awning-tricycle",
-    "bus",
-    "motor",
-)
-"""Names of categories 1 to 10; 0 is an ignored region, 11 an object of another kind."""
+CATEGORIES = range(1, 11)
+"""Scored ones; 0 is an ignored region, 11 an object of another kind."""
 
 LIMITS = (1, 10, 100, 500)
 SCORES = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AR500")
@@ -46,6 +35,7 @@ _THRESHOLDS = 0.5 + 0.05 * np.arange(10)
 def evaluate(
     ground_truth: Path,
     detections: Path | Mapping[str, Rows],
+    class_names: Sequence[str],
     image_sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, float]:
     """Score detections by the official protocol.
@@ -53,6 +43,7 @@ def evaluate(
     Args:
         ground_truth: folder of VisDrone annotation files, one an image.
         detections: folder of result files of the same names, or rows by image name (without ending).
+        class_names: names of `CATEGORIES`.
         image_sizes: (width, height) by image name. Without it, nothing is clipped to the image, which can
             only matter to a box that leaves its image beside an ignored region.
 
@@ -67,21 +58,21 @@ def evaluate(
     """
     images = [_without_ignored(*image) for image in _read_images(ground_truth, detections, image_sizes)]
     values = _score_classes([truth for truth, _ in images], [found for _, found in images])
-    weights = np.array([sum((truth[:, 5] == c).any() for truth, _ in images) for c in _categories()])
+    weights = np.array([sum((truth[:, 5] == c).any() for truth, _ in images) for c in CATEGORIES])
     present = weights > 0
     scores = {}
     for prefix, weight in (("", weights), ("plain/", present)):
         for name, value in zip(SCORES, values.T, strict=True):
             total = np.sum(np.where(present, value, 0) * weight)
             scores[prefix + name] = float(total / weight.sum()) if present.any() else float("nan")
-    for c, class_name in enumerate(CLASS_NAMES):
+    for c, class_name in enumerate(class_names):
         for name, value in zip(SCORES, values[c], strict=True):
             scores[f"{name}/{class_name}"] = float(value)
     return scores
 
 
 def detection_rows(
-    results: Results, image_names: Mapping[int, str], categories: Sequence[int] = tuple(range(1, 11))
+    results: Results, image_names: Mapping[int, str], categories: Sequence[int] = CATEGORIES
 ) -> dict[str, Rows]:
     """Rows of the official result files, best detection first, rounded to what the files hold.
 
@@ -137,15 +128,16 @@ def write_submission(folder: Path, detections: Mapping[str, Rows]) -> None:
         (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
 
 
-def _categories() -> range:
-    return range(1, 1 + len(CLASS_NAMES))
+def annotation_files(folder: Path) -> list[Path]:
+    """Annotation files of a folder, one an image, by name; hidden ones (macOS's `._a.txt`) are none."""
+    return sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
 
 
 def _read_images(
     ground_truth: Path, detections: Path | Mapping[str, Rows], sizes: Mapping[str, tuple[int, int]] | None
 ) -> Iterator[tuple[Rows, Rows, tuple[float, float]]]:
     """Annotations, detections and size of each image, in the order of file names."""
-    files = sorted(ground_truth.glob("*.txt"))
+    files = annotation_files(ground_truth)
     if not files:
         raise ValueError(f"{ground_truth}: no annotation files (*.txt); give VisDrone's `annotations` folder")
     for file in files:
@@ -161,14 +153,14 @@ def _read_images(
 
 
 def _read_rows(path: Path) -> Rows:
-    """Read a VisDrone text file; rows may end with a comma."""
+    """Read a VisDrone text file: commas or blanks between columns, rows may end with a comma."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; write an empty one if the image has no detection")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    if not any(lines):
+    lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
+    if not any(line.strip() for line in lines):
         return np.empty((0, 6))
     try:
-        return np.loadtxt(lines, delimiter=",", usecols=range(6), ndmin=2)
+        return np.loadtxt(lines, usecols=range(6), ndmin=2)
     except ValueError as error:
         message = f"{path}: {error}; a row is x,y,width,height,score,category,truncation,occlusion"
         raise ValueError(message) from error
@@ -232,8 +224,8 @@ def _score_classes(truths: list[Rows], founds: list[Rows]) -> Reals:
 
     # Ties in score: earlier image first, then file order.
     by_score = np.argsort(-found[:, 4], kind="stable")
-    values = np.full((len(CLASS_NAMES), len(SCORES)), np.nan)
-    for row, category in zip(values, _categories(), strict=True):
+    values = np.full((len(CATEGORIES), len(SCORES)), np.nan)
+    for row, category in zip(values, CATEGORIES, strict=True):
         # The toolkit keeps ignored objects in the denominator of the recall.
         number = (objects.labels == category).sum()
         if number:

@@ -12,6 +12,7 @@ from tiny import TINY_MODEL, Run
 import evaluate
 import train
 from datamodules.batch import Annotations, ImageInfo
+from datamodules.formats.visdrone import CLASS_NAMES
 from datamodules.images.decoding import image_loader, read_image
 from datamodules.records import Record, Records
 from evaluation import visdrone
@@ -176,7 +177,7 @@ def test_visdrone_is_scored_by_its_own_protocol(
     assert "VisDrone's protocol" in capsys.readouterr().out
     # The files that one would hand in, scored from disk, give the numbers scored from memory.
     sizes = {"a": (96, 64), "b": (96, 64)}
-    official = visdrone.evaluate(root / "VisDrone2019-DET-val" / "annotations", folder, sizes)
+    official = visdrone.evaluate(root / "VisDrone2019-DET-val" / "annotations", folder, CLASS_NAMES, sizes)
     assert metrics["visdrone"].keys() == official.keys()
     for name, value in official.items():
         assert metrics["visdrone"][name] == pytest.approx(value if value == value else None), name
@@ -196,10 +197,10 @@ def test_a_part_of_the_images_has_no_official_score(
 def test_the_protocol_reads_the_split_that_is_scored(drone: tuple[Path, Path]) -> None:
     data = DetectionCLI(["--data=VisDroneDataModule", f"--data.root={drone[1]}"], False).datamodule
     data.setup("fit")
-    assert data.visdrone_annotations == drone[1] / "VisDrone2019-DET-val" / "annotations"
+    assert data.official_annotations == drone[1] / "VisDrone2019-DET-val" / "annotations"
     data.records["test"] = data.records["val"]
     data.setup("test")
-    assert data.visdrone_annotations == drone[1] / "VisDrone2019-DET-test-dev" / "annotations"
+    assert data.official_annotations == drone[1] / "VisDrone2019-DET-test-dev" / "annotations"
 
 
 def test_a_submission_takes_the_categories_of_any_data(run: Run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from datamodules.images.decoding import Images, Reading
 from datamodules.problems import DataError, OnError
-from datamodules.progress import announced
+from datamodules.progress import progress_bar
 from datamodules.storage import locked, require_space, share_lock, try_lock
 
 VERSION = 3
@@ -148,7 +148,9 @@ def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on
     try:
         with partial.open("wb") as file:
             share_lock(file)  # keeps `_remove_unused` away
-            for index, image in enumerate(announced(_decoded(images, shapes), len(shapes), "caching images")):
+            for index, image in enumerate(
+                progress_bar(_decoded(images, shapes), len(shapes), "caching images")
+            ):
                 if isinstance(image, DataError):
                     if on_error == "raise":
                         raise image

@@ -18,7 +18,7 @@ from datamodules.files import files_below, is_image, require_file
 from datamodules.images.completeness import is_complete
 from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
 from datamodules.problems import Problems
-from datamodules.progress import announced
+from datamodules.progress import progress_bar
 
 READABLE = {"BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
 """Pillow's names of the formats that cv2 reads. cv2 itself, asked by file name, dies of a name in Latin-1."""
@@ -126,7 +126,7 @@ def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dic
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
         warnings.simplefilter("ignore")  # Pillow's, on odd metadata; here, as threads share the filters
-        found = announced(pool.map(partial(_inspect, source=source), paths), len(paths), "checking images")
+        found = progress_bar(pool.map(partial(_inspect, source=source), paths), len(paths), "checking images")
         results = dict(zip(paths, found, strict=True))
     missing = sum(isinstance(result, FileNotFoundError) for result in results.values())
     headers = {}

@@ -15,7 +15,7 @@ from datamodules.records import Record
 from datamodules.transforms.augment import Augment
 from datamodules.transforms.finish import Finish
 from datamodules.transforms.geometry import FILL, letterbox
-from datamodules.transforms.plan import Plan, carry_out, draw_plan
+from datamodules.transforms.plan import Plan, apply_plan, draw_plan
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -63,7 +63,7 @@ class DetectionDataset(Dataset[Sample]):
             return [self._evaluation_sample(key) for key in keys]
         plans = [self._draw_plan(self.augment, key, own, len(drawn)) for own, key in enumerate(drawn)]
         images = [self._read(key.index) for key in drawn]
-        return [self.finish(carry_out(plan, images, self.augment), plan.rng) for plan in plans]
+        return [self.finish(apply_plan(plan, images, self.augment), plan.rng) for plan in plans]
 
     def _draw_plan(self, augment: Augment, key: Key, own: int, count: int) -> Plan:
         closed = self.mosaic_epochs is not None and key.epoch >= self.mosaic_epochs
@@ -80,7 +80,7 @@ class DetectionDataset(Dataset[Sample]):
             if self.on_error == "raise":
                 raise
             warnings.warn(f"{error} (data.on_error is skip: a grey image takes its place)", stacklevel=1)
-            return unseen(record)
+            return blank_sample(record)
         return Sample(
             image=image,
             boxes=annotations.boxes.clip(0, limit) * scale,
@@ -95,7 +95,7 @@ class DetectionDataset(Dataset[Sample]):
         return letterbox(self._read(index), size)
 
 
-def unseen(record: Record) -> Sample:
+def blank_sample(record: Record) -> Sample:
     """An evenly grey sample in place of an image that cannot be decoded: one ignore box covers all of it."""
     height, width = record.info.size
     boxes, labels, areas = np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import cv2
 
-from datamodules.progress import announced
+from datamodules.progress import progress_bar
 from datamodules.records import Split
 from datamodules.scenes.canvas import CROWD, LOOK_ALIKE, PERSON, Scene
 from datamodules.scenes.town import draw_scene
@@ -71,7 +71,7 @@ def _draw_all(folder: Path, count: int, size: tuple[int, int], seed: int, split:
     # Chroma at full resolution: objects are as small as its blocks.
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     quality += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    for k in announced(range(count), count, f"drawing {split} scenes"):
+    for k in progress_bar(range(count), count, f"drawing {split} scenes"):
         scene = draw_scene(f"{seed}/{split}/{k}", size)
         file_name = f"{k:06d}.jpg"
         if not cv2.imwrite(str(folder / file_name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), quality):

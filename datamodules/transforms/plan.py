@@ -15,7 +15,7 @@ from datamodules.transforms.paste import Source, paste_objects
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class Partner:
     """Another image of the batch that takes part in a sample.
 
     Attributes:
@@ -44,8 +44,8 @@ class Plan:
     rng: np.random.Generator
     tile: bool
     members: Sequence[int]
-    paste: Guest | None
-    mixup: Guest | None
+    paste: Partner | None
+    mixup: Partner | None
 
 
 def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, closed: bool) -> Plan:
@@ -69,23 +69,23 @@ def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, close
     def stream(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, key.epoch, key.index, key.copy, number])
 
-    def guest(probability: float, number: int) -> Guest | None:
+    def partner(probability: float, number: int) -> Partner | None:
         if closed or not probability:
             return None
         rng = stream(number)
-        return Guest(partners(count, own, rng, 1)[0], rng) if rng.random() < probability else None
+        return Partner(partners(count, own, rng, 1)[0], rng) if rng.random() < probability else None
 
     return Plan(
         size=key.size,
         rng=rng,
         tile=augment.tile > 0 and stream(1).random() < augment.tile,
         members=members,
-        paste=guest(augment.copy_paste, 2),
-        mixup=guest(augment.mixup, 3),
+        paste=partner(augment.copy_paste, 2),
+        mixup=partner(augment.mixup, 3),
     )
 
 
-def carry_out(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample:
+def apply_plan(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample:
     """Make the sample that a plan describes, all but its finish.
 
     Args:
@@ -100,13 +100,13 @@ def carry_out(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample:
         placements = [jitter(members[0], plan.size, augment, plan.rng, plan.tile)]
     sample = compose(members, placements, plan.size, augment.min_visibility)
     if plan.paste:
-        rng, guest = plan.paste.rng, images[plan.paste.position]
-        scale = show_scale(guest, plan.size, plan.tile) * draw_zoom(augment, rng)
-        sources = [Source(members[0], placements[0].scale[0]), Source(guest, scale)]
+        rng, partner = plan.paste.rng, images[plan.paste.position]
+        scale = show_scale(partner, plan.size, plan.tile) * draw_zoom(augment, rng)
+        sources = [Source(members[0], placements[0].scale[0]), Source(partner, scale)]
         windows = np.array([placement.target for placement in placements])
         sample = paste_objects(sample, windows, sources, augment.flip, rng)
     if plan.mixup:
-        rng, guest = plan.mixup.rng, images[plan.mixup.position]
-        placement = jitter(guest, plan.size, augment, rng, plan.tile)
-        sample = mixup(sample, compose([guest], [placement], plan.size, augment.min_visibility), rng)
+        rng, partner = plan.mixup.rng, images[plan.mixup.position]
+        placement = jitter(partner, plan.size, augment, rng, plan.tile)
+        sample = mixup(sample, compose([partner], [placement], plan.size, augment.min_visibility), rng)
     return sample

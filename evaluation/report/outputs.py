@@ -32,6 +32,7 @@ class ScoredData:
         load_image: reads the original image of an id.
         visdrone_annotations: folder of the split's files for VisDrone's official protocol; None for data
             without them.
+        visdrone_names: class names in that protocol's order.
     """
 
     class_names: Sequence[str]
@@ -40,6 +41,7 @@ class ScoredData:
     sizes: Mapping[int, tuple[int, int]]
     load_image: LoadImage
     visdrone_annotations: Path | None = None
+    visdrone_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def write_evaluation(
         metrics["AP_without_ignored_regions"] = bare
         texts.append(f"AP with detections in ignored regions counted as false: {bare:.3f}")
     if data.visdrone_annotations is not None:
-        images = len(list(data.visdrone_annotations.glob("*.txt")))
+        images = len(visdrone.annotation_files(data.visdrone_annotations))
         if len(results.image_ids) < images:
             texts.append(
                 f"no scores by VisDrone's protocol: it needs all images, only {len(results.image_ids)} of "
@@ -155,4 +157,4 @@ def visdrone_scores(folder: Path, data: ScoredData, results: Results) -> dict[st
     names = visdrone.result_names(data.file_names)
     sizes = {names[image_id]: (width, height) for image_id, (height, width) in data.sizes.items()}
     rows = visdrone.detection_rows(results, names, data.category_ids)
-    return visdrone.evaluate(folder, rows, sizes)
+    return visdrone.evaluate(folder, rows, data.visdrone_names, sizes)

@@ -32,7 +32,9 @@ def main(args: list[str] | None = None) -> None:
     overrides = tidy(rest)
 
     # Late: all this takes seconds, which --help does not need.
+    from datamodules.formats.visdrone import CLASS_NAMES
     from datamodules.images.decoding import image_loader
+    from datamodules.modules import VisDroneDataModule
     from evaluation.difference import predictions_path
     from evaluation.report.figures import attempt
     from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
@@ -59,13 +61,15 @@ def main(args: list[str] | None = None) -> None:
     if results is None:  # another rank writes
         return
     scored = cli.datamodule.evaluated
+    official = cli.datamodule.official_annotations if isinstance(cli.datamodule, VisDroneDataModule) else None
     data = ScoredData(
         class_names=cli.datamodule.class_names,
         category_ids=cli.datamodule.category_ids,
         file_names={image.info.image_id: image.info.file_name for image in scored.images},
         sizes={image.info.image_id: image.info.size for image in scored.images},
         load_image=image_loader(scored),
-        visdrone_annotations=cli.datamodule.visdrone_annotations,
+        visdrone_annotations=official,
+        visdrone_names=CLASS_NAMES if official else (),
     )
     source = {name: value for name, value in paths(cli.config.data.init_args) if not name.startswith("train")}
     facts = {"checkpoint": str(options.ckpt_path), "split": options.split, "data": source}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.progress import announced
+from datamodules.progress import progress_bar
 from pinpoint.doctor.pixels import THUMBNAIL
 
 Thumbnail = NDArray[np.uint8]
@@ -87,7 +87,7 @@ def find_pairs(queries: Sequence[Thumbnail], others: Sequence[Thumbnail] | None 
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         matches = pool.map(best, range(len(queries)), _candidates(hashes, other_hashes, earlier))
-        done = announced(matches, len(queries), "comparing images")
+        done = progress_bar(matches, len(queries), "comparing images")
         return [match for match in done if match]
 
 

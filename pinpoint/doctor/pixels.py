@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.images.orientation import turn_image
-from datamodules.progress import announced
+from datamodules.progress import progress_bar
 from datamodules.records import Record
 
 THUMBNAIL = 64
@@ -55,7 +55,7 @@ def read_pixels(records: Sequence[Record]) -> list[Pixels]:
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's, on odd metadata; here, as threads share the filters
         found = pool.map(_read, records)
-        return list(announced(found, len(records), "reading images"))
+        return list(progress_bar(found, len(records), "reading images"))
 
 
 def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from evaluation_cases import annotations, detections
 
+from datamodules.formats.visdrone import CLASS_NAMES
 from evaluation.coco import CocoScores
-from evaluation.visdrone import CLASS_NAMES, SCORES, detection_rows, evaluate, write_submission
+from evaluation.visdrone import SCORES, detection_rows, evaluate, write_submission
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "visdrone_protocol"
 
@@ -24,7 +25,7 @@ def score(folder, truth, found, sizes=(1000, 1000)):
         lines = [",".join(f"{v:g}" for v in [*r[:4], r[4], r[5], 0, 0]) + ",\n" for r in rows]
         (folder / f"{name}.txt").write_text("".join(lines))
     found = {name: np.array(rows, dtype=float).reshape(-1, 6) for name, rows in found.items()}
-    return evaluate(folder, found, {name: sizes for name in truth} if sizes else None)
+    return evaluate(folder, found, CLASS_NAMES, {name: sizes for name in truth} if sizes else None)
 
 
 def one(folder, truth, found, sizes=(1000, 1000)):
@@ -362,7 +363,7 @@ def test_equals_a_plain_loop(tmp_path, seed):
 def test_the_official_toolkits_numbers():
     expected = json.loads((SHARED / "expected.json").read_text())
     sizes = {name: tuple(size) for name, size in expected["image_sizes_wh"].items()}
-    scores = evaluate(SHARED / "gt", SHARED / "detections", sizes)
+    scores = evaluate(SHARED / "gt", SHARED / "detections", CLASS_NAMES, sizes)
     assert {name: scores[name] for name in SCORES} == pytest.approx(expected["results"], abs=1e-6)
 
 
@@ -386,7 +387,9 @@ def test_submission_scores_like_memory(tmp_path):
     (tmp_path / "truth").mkdir()
     truth = {"a": [row(100, 100, 10, 10)], "b": [], "c": [row(10, 10, 10, 10, VAN)]}
     from_memory = score(tmp_path / "truth", truth, rows)
-    from_files = evaluate(tmp_path / "truth", tmp_path / "submission", dict.fromkeys("abc", (1000, 1000)))
+    from_files = evaluate(
+        tmp_path / "truth", tmp_path / "submission", CLASS_NAMES, dict.fromkeys("abc", (1000, 1000))
+    )
     assert repr(from_memory) == repr(from_files)
     # The car's IoU of 0.9 is true at nine thresholds; the false van of image a ranks before the true one.
     assert from_files["AP/car"] == pytest.approx(90)
@@ -407,14 +410,14 @@ def test_missing_files_and_bad_rows_are_named(tmp_path):
     truth, found = tmp_path / "truth", tmp_path / "found"
     truth.mkdir()
     with pytest.raises(ValueError, match=r"truth: no annotation files"):
-        evaluate(truth, found)
+        evaluate(truth, found, CLASS_NAMES)
     (truth / "a.txt").write_text("1,2,3,4,1,4,0,0\n")
     with pytest.raises(ValueError, match=r"found/a\.txt: no such file; write an empty one"):
-        evaluate(truth, found)
+        evaluate(truth, found, CLASS_NAMES)
     with pytest.raises(ValueError, match=r"a\.txt: no detections for this image"):
-        evaluate(truth, {})
+        evaluate(truth, {}, CLASS_NAMES)
     with pytest.raises(ValueError, match=r"a\.txt: image size unknown"):
-        evaluate(truth, {"a": np.empty((0, 6))}, {})
+        evaluate(truth, {"a": np.empty((0, 6))}, CLASS_NAMES, {})
     (truth / "a.txt").write_text("1,2,3,4,1,4,0,0\n1,2,3\n")
     with pytest.raises(ValueError, match=r"truth/a\.txt: .*row 2.*; a row is x,y,width"):
-        evaluate(truth, {"a": np.empty((0, 6))})
+        evaluate(truth, {"a": np.empty((0, 6))}, CLASS_NAMES)

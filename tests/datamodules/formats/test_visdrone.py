@@ -112,7 +112,7 @@ def test_evaluated_is_what_the_last_stage_scores(split):
     module = VisDroneDataModule(split.parent)
     for stage, scored in (("test", "test-dev"), ("fit", "val"), ("predict", "test-dev"), ("validate", "val")):
         module.setup(stage)
-        assert module.visdrone_annotations.parent.name == f"VisDrone2019-DET-{scored}"
+        assert module.official_annotations.parent.name == f"VisDrone2019-DET-{scored}"
 
 
 def test_real_visdrone(shared_data):

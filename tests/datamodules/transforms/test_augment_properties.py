@@ -13,7 +13,7 @@ from datamodules.batch import ImageInfo, Key, Sample
 from datamodules.transforms import mosaic as mosaic_module
 from datamodules.transforms.augment import Augment
 from datamodules.transforms.finish import Finish
-from datamodules.transforms.plan import carry_out, draw_plan
+from datamodules.transforms.plan import apply_plan, draw_plan
 
 CANVAS = (112, 144)
 
@@ -137,7 +137,7 @@ def test_boxes_and_images_agree_after_any_chain(batch, augment, geometry, seed):
         def sample(mixup):
             """The sample of a fresh plan, whose generators start over, before and after its finish."""
             plan = draw_plan(augment, 0, key, own=0, count=4, closed=False)
-            composed = carry_out(plan if mixup else replace(plan, mixup=None), batch, augment)
+            composed = apply_plan(plan if mixup else replace(plan, mixup=None), batch, augment)
             return composed, finish(composed, plan.rng)
 
         (first, finished), (both, blended) = sample(mixup=False), sample(mixup=True)

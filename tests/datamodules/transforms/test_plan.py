@@ -9,7 +9,7 @@ from datamodules.transforms import mosaic as mosaic_module
 from datamodules.transforms.augment import Augment, base_scale, jitter, show_scale
 from datamodules.transforms.geometry import compose
 from datamodules.transforms.mosaic import mixup, mosaic
-from datamodules.transforms.plan import carry_out, draw_plan
+from datamodules.transforms.plan import apply_plan, draw_plan
 
 STILL = Augment(flip=0, scale=(1, 1), translate=0, mosaic=0, brightness=0, contrast=0, saturation=0, hue=0)
 """Nothing random at all."""
@@ -28,7 +28,7 @@ def noise(seed=0, height=120, width=160, boxes=(), original=None):
 
 def sample(augment, batch, index=0, closed=False, size=(64, 64)):
     plan = draw_plan(augment, 0, Key(0, index, size), 0, len(batch), closed)
-    return plan, carry_out(plan, batch, augment)
+    return plan, apply_plan(plan, batch, augment)
 
 
 # ------------------------------------------------------------------------------------------------ plans
@@ -56,7 +56,7 @@ def test_closing_ends_mosaic_mixup_and_copy_paste_but_not_tiles():
     assert (closed.tile, closed.members, closed.paste, closed.mixup) == (True, [0], None, None)
 
 
-def test_guests_are_others_of_the_batch():
+def test_partners_are_others_of_the_batch():
     everything = Augment(mixup=1, copy_paste=1)
     for count in (2, 5):
         plans = [draw_plan(everything, 0, Key(0, i, (64, 64)), 1, count, False) for i in range(40)]
