@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def read_coco(
 
     Crowd annotations become ignore boxes of their class, annotations of `ignore_categories` ignore boxes
     of every class. Boxes without size or wholly outside their image are left out, with one warning. Numbers
-    and flags may be texts; a height or width that is missing, null or 0 is the image's own.
+    and flags may be texts; a height or width that is missing, null or 0 is the image's own. Ids that are all
+    texts, and no numbers, become their positions from 1.
 
     Args:
         annotations: COCO JSON file.
@@ -78,7 +80,9 @@ def read_coco(
     categories = Categories(annotations, _category_names(annotations, data), ignore_categories, class_names)
     if not images.is_dir():
         raise DataError(f"{images} is not a folder: give the folder of the images of {annotations}")
-    listed = _listed(annotations, images, data, problems)
+    read_id = _ids(_list(annotations, data, "images"))
+    read_category = _ids(_list(annotations, data, "categories"))
+    listed = _listed(annotations, images, data, read_id, problems)
     paths = [path for path, _, _ in filter(None, listed.values())]
     headers = check_images(paths, annotations, problems)
     found = {}
@@ -91,17 +95,19 @@ def read_coco(
     for row, content in enumerate(_list(annotations, data, "annotations")):
         place = f"{annotations}: annotations[{row}]"
         with problems.of_row(place, REMEDY) as attempt:
-            id_ = whole(entry(content, "image_id"), "image_id")
+            id_ = read_id(entry(content, "image_id"), "image_id")
             if id_ not in listed:
                 raise ValueError(f"image_id {id_} is not among the images")
             if image := found.get(id_):
                 attempt.image = str(image.path)
-                _add(content, place, image, categories)
+                category = read_category(entry(content, "category_id"), "category_id")
+                _add(content, place, image, category, categories)
     return categories.records([image for _, image in sorted(found.items())], problems)
 
 
-def _add(content: dict[str, Any], place: str, image: ImageRows, categories: Categories) -> None:
-    category = whole(entry(content, "category_id"), "category_id")
+def _add(
+    content: dict[str, Any], place: str, image: ImageRows, category: int, categories: Categories
+) -> None:
     if category not in categories:
         raise ValueError(f"category_id {category} is not among the categories")
     x, y, w, h = numbers(entry(content, "bbox"), BOX, "bbox")
@@ -134,12 +140,29 @@ def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
+def _ids(rows: list[Any]) -> Callable[[object, str], int]:
+    """How ids are read that rows define: whole numbers, or where all are other texts, positions from 1."""
+    ids = [content.get("id") if isinstance(content, dict) else None for content in rows]
+    texts = [id_ for id_ in ids if isinstance(id_, str) and id_.strip()]
+    if len(texts) < len(ids) or all(id_.strip().isdecimal() for id_ in texts):
+        return whole
+    positions = {id_: position for position, id_ in enumerate(dict.fromkeys(texts), start=1)}
+
+    def read(value: object, name: str) -> int:
+        if not isinstance(value, str) or value not in positions:
+            raise ValueError(f"{name} {shown(value)} is not among the ids")
+        return positions[value]
+
+    return read
+
+
 def _category_names(path: Path, data: dict[str, Any]) -> dict[int, str]:
     """Name by category id."""
     names: dict[int, str] = {}
+    read = _ids(_list(path, data, "categories"))
     for row, content in enumerate(_list(path, data, "categories")):
         try:
-            id_ = whole(entry(content, "id"), "id")
+            id_ = read(entry(content, "id"), "id")
             if id_ in names:
                 raise ValueError(f"category id {id_} occurs twice")
             names[id_] = text(entry(content, "name"), "name")
@@ -147,15 +170,26 @@ def _category_names(path: Path, data: dict[str, Any]) -> dict[int, str]:
             raise DataError(f"{path}: categories[{row}] is malformed ({error}): {REMEDY}") from None
     count = Counter(names.values())
     if max(count.values(), default=0) > 1:
-        rows = [content for content in _list(path, data, "annotations") if isinstance(content, dict)]
-        used = {str(content.get("category_id")) for content in rows}
-        kept = {name for id_, name in names.items() if str(id_) in used}
-        names = {id_: name for id_, name in names.items() if str(id_) in used or name not in kept}
+        used = _used_categories(_list(path, data, "annotations"), read)
+        kept = {name for id_, name in names.items() if id_ in used}
+        names = {id_: name for id_, name in names.items() if id_ in used or name not in kept}
     return names
 
 
+def _used_categories(rows: list[Any], read: Callable[[object, str], int]) -> set[int]:
+    used = set()
+    for content in rows:
+        with suppress(ValueError):
+            used.add(read(entry(content, "category_id"), "category_id"))
+    return used
+
+
 def _listed(
-    annotations: Path, images: Path, data: dict[str, Any], problems: Problems
+    annotations: Path,
+    images: Path,
+    data: dict[str, Any],
+    read_id: Callable[[object, str], int],
+    problems: Problems,
 ) -> dict[int, tuple[Path, str, tuple[int, int] | None] | None]:
     """Path, file name and (height, width), if known, of each image by its id; None for a malformed row."""
     rows = _list(annotations, data, "images")
@@ -165,7 +199,7 @@ def _listed(
     for row, content in enumerate(rows):
         place, id_ = f"{annotations}: images[{row}]", None
         with problems.of_row(place, REMEDY, place):
-            id_ = whole(entry(content, "id"), "id")
+            id_ = read_id(entry(content, "id"), "id")
             if id_ in listed:  # of two images of one id, neither can be told from the other
                 if twin := listed[id_]:
                     problems.images.add(str(twin[0]))

@@ -126,7 +126,7 @@ def numbers(value: object, names: Sequence[str], name: str) -> list[float]:
     if isinstance(value, str):
         value = columns(value.strip().removeprefix("[").removesuffix("]"))
     if not isinstance(value, list | tuple) or len(value) != len(names):
-        raise ValueError(f"{name} is {shown(value)}, not {len(names)} numbers ({', '.join(names)})")
+        raise ValueError(f"{name} is {shown(value)}, not {len(names)} numbers")
     return [number(item, part) for item, part in zip(value, names, strict=True)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from datamodules.files import sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows, text_rows
-from datamodules.formats.values import columns, flag, number, whole
+from datamodules.formats.values import columns, number, whole
 from datamodules.images.headers import check_images, images_in, refuse_same_names
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records
@@ -92,7 +92,9 @@ def _read_rows(file: Path, image: ImageRows, categories: Categories, problems: P
             if len(fields) < len(FIELDS):
                 raise ValueError(f"it has {len(fields)} columns")
             x, y, w, h = map(number, fields, FIELDS[:4])
-            score, category = flag(fields[4], "score"), whole(fields[5], "category")
+            score, category = whole(fields[4], "score"), whole(fields[5], "category")
+            if score not in (0, 1):
+                raise ValueError(f"score is {score}, not 0 or 1")
             if category not in categories:
                 raise ValueError(f"category {category} is not in 0..{max(IGNORED)}")
-            image.add(place, (x, y, w, h), categories.label(category, place), ignore=not score)
+            image.add(place, (x, y, w, h), categories.label(category, place), ignore=score == 0)

@@ -37,12 +37,15 @@ def read_class_names(
         DataError: if a split's list cannot be read, or nothing is annotated.
     """
     names: set[str] = set()
+    unread: str | None = None
     for stem in {stem for split in splits for stem in _stems(root, split)}:
+        file = _annotation_file(root, stem)
         try:
-            found = _parse(_annotation_file(root, stem)).findall("object")
-            names |= {_text(entry, "name") for entry in found}
-        except (OSError, ValueError):
-            continue  # for the reader to report
+            names |= {_text(entry, "name") for entry in _parse(file).findall("object")}
+        except (OSError, ValueError) as error:
+            unread = f"{file} cannot be read ({error})"  # for the reader to report, unless it is all there is
+    if unread and not names:
+        raise DataError(f"{unread}: restore it, or take it off the split's list")
     return Categories(root / "Annotations", dict(enumerate(sorted(names))), ignore_categories).class_names
 
 

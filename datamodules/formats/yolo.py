@@ -121,7 +121,7 @@ def _names(file: Path, data: dict[str, Any]) -> dict[int, str]:
         raise DataError(f"{file}: {error}: correct or remove it") from None
     if count != len(names):
         raise DataError(f"{file}: nc is {count}, but names has {len(names)}: correct one of them")
-    return {int(number): str(name) for number, name in names.items()}
+    return {int(number): str(name).strip() for number, name in names.items()}
 
 
 def _key_points(file: Path, data: dict[str, Any]) -> int | None:
