@@ -136,7 +136,7 @@ def draw(batch: Batch, index: int, detections: Detections, min_score: float) -> 
         min_score: detections below are left out.
 
     Returns:
-        (3, H, 2 W) uint8; a colour a class, ignore boxes hatched.
+        (3, H, 2 W) uint8; one colour per class, ignore boxes hatched.
     """
     info, annotations = batch.infos[index], batch.annotations[index]
     left = (batch.images[index] * 255).round().byte().permute(1, 2, 0).cpu().numpy().copy()

@@ -184,8 +184,8 @@ def predict(
     """Join the maps of a head's levels.
 
     Args:
-        logits: (B, C, H, W) a level, finest first.
-        distances: (B, 4 K, H, W) a level; channels by side, then bin.
+        logits: (B, C, H, W) per level, finest first.
+        distances: (B, 4 K, H, W) per level; channels by side, then bin.
         strides: stride of each level, pixels.
         bins: (K,) strides.
     """

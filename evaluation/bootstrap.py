@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.coco import IOU_THRESHOLDS, RECALLS, SIDE_RANGES, judge, rank_detections
+from evaluation.coco import IOU_THRESHOLDS, RECALLS, SIDE_RANGES, match_by_size, rank_detections
 from evaluation.matching import Bools, Ints
 from evaluation.results import Results
 
@@ -53,14 +53,18 @@ def resampled_scores(
     """
     rank, by_class = rank_detections(results, classes, max_detections)
     scores = {}
-    for name, judged in judge(results, classes, rank):
+    for name, matches in match_by_size(results, classes, rank):
         precision = np.full((len(weights), classes, len(IOU_THRESHOLDS)), np.nan)
         for c, mine in enumerate(by_class):
-            objects = results.gt_image_index[judged.expected & (results.gt_labels == c)]
+            objects = results.gt_image_index[matches.expected & (results.gt_labels == c)]
             expected = weights[:, objects].sum(axis=1)
             for t in range(len(IOU_THRESHOLDS)):
                 precision[:, c, t] = _average_precision(
-                    judged.true[mine, t], judged.false[mine, t], results.image_index[mine], expected, weights
+                    matches.true[mine, t],
+                    matches.false[mine, t],
+                    results.image_index[mine],
+                    expected,
+                    weights,
                 )
         if name == "all":
             scores["AP"] = _mean(precision)

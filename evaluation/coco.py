@@ -36,7 +36,7 @@ ALL_RANGES = {"all": (0, 1e5), **SIDE_RANGES}
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Matches:
     """How the detections of a data set fare with the objects of one size range.
 
     Attributes:
@@ -73,13 +73,13 @@ def evaluate(
     rank, by_class = rank_detections(results, classes, max_detections)
     precision = {name: np.full((classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
     recall = {name: np.full((len(limits), classes, len(IOU_THRESHOLDS)), np.nan) for name in ALL_RANGES}
-    for name, judged in judge(results, classes, rank, ignore_regions):
-        numbers = np.bincount(results.gt_labels[judged.expected], minlength=classes)
+    for name, matches in match_by_size(results, classes, rank, ignore_regions):
+        numbers = np.bincount(results.gt_labels[matches.expected], minlength=classes)
         for c in numbers.nonzero()[0]:
             mine = by_class[c]
-            precision[name][c] = average_precision(judged.true[mine], judged.false[mine], numbers[c])
+            precision[name][c] = average_precision(matches.true[mine], matches.false[mine], numbers[c])
             for m, limit in enumerate(limits):
-                recall[name][m, c] = judged.true[mine[rank[mine] < limit]].sum(axis=0) / numbers[c]
+                recall[name][m, c] = matches.true[mine[rank[mine] < limit]].sum(axis=0) / numbers[c]
 
     overall = precision["all"]
     scores = {"AP": _mean(overall)}
@@ -112,9 +112,9 @@ def rank_detections(results: Results, classes: int, max_detections: int) -> tupl
     return rank, [by_score[results.labels[by_score] == c] for c in range(classes)]
 
 
-def judge(
+def match_by_size(
     results: Results, classes: int, rank: Ints, ignore_regions: bool = True
-) -> Iterator[tuple[str, Judged]]:
+) -> Iterator[tuple[str, Matches]]:
     """Match the detections with the objects of each size range.
 
     Args:
@@ -137,7 +137,7 @@ def judge(
         ignored[~crowd] = ~expected
         target = match(pairs, rank, ignored, IOU_THRESHOLDS, crowd)
         true = ~np.append(ignored, True)[target]  # the last is that of -1, nothing found
-        yield name, Judged(true, (target < 0) & in_range(areas, sides)[:, None], expected)
+        yield name, Matches(true, (target < 0) & in_range(areas, sides)[:, None], expected)
 
 
 def in_range(areas: Reals, sides: tuple[float, float]) -> Bools:

@@ -71,7 +71,7 @@ def precision_recall_curves(results: Results, target: Ints, classes: int) -> lis
         classes: number of classes.
 
     Returns:
-        One curve a class; without a point where a class has no detection, with recall 0 where it has no
+        One curve per class; without a point where a class has no detection, with recall 0 where it has no
         object.
     """
     curves = []
