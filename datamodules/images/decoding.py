@@ -16,6 +16,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from datamodules.images.headers import read_header
 from datamodules.images.orientation import UPRIGHT, displayed_size, turn_image
 from datamodules.problems import DataError
 from datamodules.records import Record, Records
@@ -130,23 +131,39 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     Raises:
         DataError: if the file cannot be read or has another size than its record.
     """
-    stored = displayed_size(record.info.size, record.turn)
+    return _read(record.path, record.info.size, record.turn, k, reduced_decode)
+
+
+def read_image_file(path: str) -> NDArray[np.uint8]:
+    """Decode an image that no data set lists: (h, w, 3) uint8 RGB, as displayed.
+
+    Raises:
+        DataError: if the file cannot be read rightly.
+    """
+    header = read_header(Path(path))
+    return _read(path, header.size, header.turn)
+
+
+def _read(
+    path: str, displayed: tuple[int, int], turn: int, k: int = 1, reduced_decode: bool = True
+) -> NDArray[np.uint8]:
+    stored = displayed_size(displayed, turn)
     # A last block partly beyond the edge would come first in an image that is turned.
-    whole_blocks = record.turn == UPRIGHT or reduced_size(stored, k) == (stored[0] / k, stored[1] / k)
+    whole_blocks = turn == UPRIGHT or reduced_size(stored, k) == (stored[0] / k, stored[1] / k)
     try:
-        data = Path(record.path).read_bytes()
+        data = Path(path).read_bytes()
         size, image = _decode(data, stored, k, reduced_decode and whole_blocks)
     except (OSError, cv2.error):
-        problem = "is not a readable image" if os.path.exists(record.path) else "does not exist"
-        message = f"{record.path} {problem}: restore the file or remove it from the annotations"
+        problem = "is not a readable image" if os.path.exists(path) else "does not exist"
+        message = f"{path} {problem}: restore the file or remove it from the annotations"
         raise DataError(message) from None
     if size != stored:
         raise DataError(
-            f"{record.path} is {size[1]}x{size[0]} pixels, but was {stored[1]}x{stored[0]} when the data set "
+            f"{path} is {size[1]}x{size[0]} pixels, but was {stored[1]}x{stored[0]} when the data set "
             "was set up: start again"
         )
-    image = turn_image(image, record.turn)
-    return image if image.shape[:2] == reduced_size(record.info.size, k) else _average_blocks(image, k)
+    image = turn_image(image, turn)
+    return image if image.shape[:2] == reduced_size(displayed, k) else _average_blocks(image, k)
 
 
 def _decode(

@@ -17,7 +17,7 @@ from PIL import Image
 from datamodules.files import files_below, is_image, require_file
 from datamodules.images.completeness import is_complete
 from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
-from datamodules.problems import Problems
+from datamodules.problems import DataError, Problems
 from datamodules.progress import progress_bar
 
 READABLE = {"BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
@@ -147,6 +147,18 @@ def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dic
             "them to 8 bits if they use less than the whole range"
         )
     return headers
+
+
+def read_header(path: Path) -> Header:
+    """The header of an image that no data set lists.
+
+    Raises:
+        DataError: if it cannot be read rightly, see `check_images`.
+    """
+    result = _inspect(path, path.parent)
+    if isinstance(result, Header):
+        return result
+    raise DataError(f"{path} {'does not exist' if isinstance(result, FileNotFoundError) else result}")
 
 
 def annotated_turn(

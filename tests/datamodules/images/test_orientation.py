@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from datamodules.batch import Annotations, ImageInfo
-from datamodules.images.decoding import read_image
+from datamodules.images.decoding import read_image, read_image_file
 from datamodules.images.headers import annotated_turn, check_images
 from datamodules.images.orientation import displayed_size, turn_box, turn_image
 from datamodules.problems import Problems
@@ -59,6 +59,7 @@ def test_pixels_are_as_displayed(tmp_path, suffix, orientation):
     assert header.size == (HEIGHT, WIDTH)
     assert header.orientation == orientation
     image = read_image(record(path, header))
+    np.testing.assert_array_equal(read_image_file(str(path)), image)
     assert np.abs(image.astype(int) - displayed()).max() <= 30
     # And as an independent program displays it.
     with Image.open(path) as picture:
