@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,30 @@ def draw_boxes(image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDA
     """
     for corners, label in zip(_corners(boxes), labels.tolist(), strict=True):
         cv2.rectangle(image, *corners, class_colour(label))
+
+
+def write_names(
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    words: Sequence[str],
+    most: int = 30,
+) -> None:
+    """Write words above boxes in the colours of their classes, unless they are so many as to cover the image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, drawn upon.
+        boxes: (n, 4) xyxy pixels.
+        labels: (n,) class indices.
+        words: n of them; OpenCV's font has ASCII alone, other letters become question marks.
+        most: boxes beyond which nothing is written.
+    """
+    if len(boxes) > most:
+        return
+    for ((x, y), _), label, text in zip(_corners(boxes), labels.tolist(), words, strict=True):
+        place = (max(x, 0), y - 3 if y > 12 else y + 10)
+        plain = text.encode("ascii", "replace").decode()
+        cv2.putText(image, plain, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, class_colour(label), 1, cv2.LINE_AA)
 
 
 def hatch_boxes(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:

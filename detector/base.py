@@ -14,28 +14,29 @@ class DetectionNetwork(nn.Module, ABC):
     """Images to predictions. Its direct submodules, `backbone` first, are the optimizer's parameter groups.
 
     Attributes:
+        in_channels: channels of the images.
         fill: grey level, 0 to 255, of the canvas around the images that its weights were made for.
     """
 
     fill: ClassVar[int] = 127
     backbone: nn.Module
+    in_channels: int
 
     @abstractmethod
     def forward(self, images: Tensor) -> Predictions:
         """(B, channels, H, W) float images in [0, 1] to predictions in pixels of these images."""
 
 
-def count(network: DetectionNetwork, image_size: tuple[int, int], channels: int = 3) -> tuple[int, int]:
+def count(network: DetectionNetwork, image_size: tuple[int, int]) -> tuple[int, int]:
     """Parameters of a network, and multiply-accumulates of one image.
 
     Args:
         network: counted as it is, branches for training among its parameters; see `fusion.fuse`.
         image_size: (height, width), pixels.
-        channels: channels of the image.
     """
     was_training = network.training
     network.eval()
-    image = next(network.parameters()).new_zeros((1, channels, *image_size))
+    image = next(network.parameters()).new_zeros((1, network.in_channels, *image_size))
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         network(image)
     network.train(was_training)

@@ -1,6 +1,6 @@
 """Callbacks of a training run: averaged weights, pictures, figures of the scores, the run's summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,17 +9,20 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch
-from datamodules.drawing import draw_boxes, hatch_boxes
+from datamodules.drawing import draw_boxes, hatch_boxes, write_names
 from datamodules.images.decoding import image_loader
 from detector.base import count
 from detector.module import Detector
 from detector.postprocess import Detections
 from evaluation.analysis import analyse
-from evaluation.report.figures import draw_all
+from evaluation.report.figures import attempt, draw_all
 
 
 class EMA(WeightAveraging):
@@ -79,12 +82,16 @@ class PredictionImages(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw until enough images are drawn."""
-        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+        loggers = _tensorboards(trainer)
+        if trainer.sanity_checking or not loggers:
             return
         assert isinstance(outputs, Mapping)
+        assert isinstance(pl_module, Detector)
         for i, detections in enumerate(outputs["detections"][: self.count - self.drawn]):
-            picture = draw(batch, i, detections, self.min_score)
-            trainer.logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
+            with attempt(f"predictions/{self.drawn}"):
+                picture = draw(batch, i, detections, self.min_score, pl_module.class_names)
+                for logger in loggers:
+                    logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
             self.drawn += 1
 
 
@@ -99,16 +106,34 @@ class EvaluationFigures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather what the last validation found, on all ranks alike, and draw it on the first."""
         assert isinstance(pl_module, Detector)
-        if not pl_module.last_scores or not isinstance(trainer.logger, TensorBoardLogger):
+        loggers = _tensorboards(trainer)
+        if not pl_module.last_scores or not loggers:
             return
         results = pl_module.scores.gather()
         if results is None:  # another rank draws
             return
         data: DetectionDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by fit(datamodule=...)
-        analysis = analyse(results, pl_module.class_names, pl_module.postprocess.max_detections)
-        figures = draw_all(results, pl_module.last_scores, analysis, image_loader(data.records["val"]))
-        for name, figure in figures.items():
-            trainer.logger.experiment.add_figure(f"evaluation/{name}", figure, trainer.global_step)
+        with attempt("evaluation"):
+            analysis = analyse(results, pl_module.class_names, pl_module.postprocess.max_detections)
+            figures = draw_all(results, pl_module.last_scores, analysis, image_loader(data.records["val"]))
+            for name, figure in figures.items():
+                pixels = _pixels(figure)  # once, and not by pyplot as add_figure would
+                for logger in loggers:
+                    logger.experiment.add_image(
+                        f"evaluation/{name}", pixels, trainer.global_step, dataformats="HWC"
+                    )
+
+
+def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """All loggers that take pictures."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _pixels(figure: Figure) -> NDArray[np.uint8]:
+    """A figure as (H, W, 3) RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 class NetworkSummary(Callback):
@@ -122,11 +147,13 @@ class NetworkSummary(Callback):
         rank_zero_info(
             f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} px"
         )
-        if trainer.logger:
-            trainer.logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
+        for logger in trainer.loggers:
+            logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
 
 
-def draw(batch: Batch, index: int, detections: Detections, min_score: float) -> Tensor:
+def draw(
+    batch: Batch, index: int, detections: Detections, min_score: float, class_names: Sequence[str]
+) -> Tensor:
     """Draw one image of an evaluation batch twice: annotations left, detections right.
 
     Args:
@@ -134,19 +161,26 @@ def draw(batch: Batch, index: int, detections: Detections, min_score: float) -> 
         index: which of its images.
         detections: its detections, pixels of the original image.
         min_score: detections below are left out.
+        class_names: written at the boxes, where there are few.
 
     Returns:
         (3, H, 2 W) uint8; one colour per class, ignore boxes hatched.
     """
     info, annotations = batch.infos[index], batch.annotations[index]
-    left = (batch.images[index] * 255).round().byte().permute(1, 2, 0).cpu().numpy().copy()
+    image = batch.images[index]
+    if len(image) != 3:  # grey, or RGB and more
+        image = image[:1].expand(3, -1, -1) if len(image) < 3 else image[:3]
+    left = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy().copy()
     right = left.copy()
     found = detections.scores >= min_score
+    labels = detections.labels[found].cpu().numpy()
+    objects = info.to_input(torch.from_numpy(annotations.boxes)).numpy()
+    boxes = info.to_input(detections.boxes[found].float().cpu()).numpy()
     hatch_boxes(left, info.to_input(torch.from_numpy(annotations.ignore_boxes)).numpy())
-    draw_boxes(left, info.to_input(torch.from_numpy(annotations.boxes)).numpy(), annotations.labels)
-    draw_boxes(
-        right,
-        info.to_input(detections.boxes[found].float().cpu()).numpy(),
-        detections.labels[found].cpu().numpy(),
-    )
+    draw_boxes(left, objects, annotations.labels)
+    draw_boxes(right, boxes, labels)
+    write_names(left, objects, annotations.labels, [class_names[label] for label in annotations.labels])
+    scores = detections.scores[found].tolist()
+    words = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+    write_names(right, boxes, labels, words)
     return torch.from_numpy(np.concatenate((left, right), axis=1)).permute(2, 0, 1)

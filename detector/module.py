@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -78,7 +79,7 @@ class Detector(LightningModule):
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
         self.last_scores: dict[str, float] = {}
-        self.total_steps = 1
+        self.total_steps: float = 1
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that spoil coordinates.
@@ -93,7 +94,19 @@ class Detector(LightningModule):
             )
 
     def forward(self, images: Tensor) -> Predictions:
-        """(B, 3, H, W) float images in [0, 1] to predictions in pixels of these images."""
+        """(B, channels, H, W) float images in [0, 1] to predictions in pixels of these images.
+
+        Raises:
+            ValueError: the network is made for images of other channels.
+        """
+        given, wanted = images.shape[1], self.network.in_channels
+        if wanted == 1 and given == 3:
+            images = images.mean(dim=1, keepdim=True)
+        elif given != wanted:
+            raise ValueError(
+                f"the images have {given} channels, the network takes {wanted}: use "
+                f"--model.network.in_channels={given}"
+            )
         predictions: Predictions = self.network(images)
         return predictions
 
@@ -185,6 +198,8 @@ class Detector(LightningModule):
         self.last_scores = self.scores.compute()
         for name, value in self.last_scores.items():
             self.log(f"{stage}/{LOGGED_NAMES.get(name, name)}", value, prog_bar=name == "AP")
+            if stage == "val" and name in HEADLINES:
+                self.log(f"Scores/{name}", value)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
@@ -201,17 +216,30 @@ class Detector(LightningModule):
         Not in `configure_optimizers`: asking there makes Lightning create the training loader before it knows
         at which batch a resumed run goes on.
         """
-        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        self.total_steps = self.trainer.estimated_stepping_batches
         schedule = self.lr_schedulers()
         assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
         for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["lr"] = base * self._lr_factor(schedule.last_epoch)
 
     def _lr_factor(self, step: int) -> float:
-        """Learning rate at a step, relative to the highest."""
-        warmup = max(1, round(self.warmup * self.total_steps))
-        cosine = (1 + math.cos(math.pi * min(1.0, step / self.total_steps))) / 2
-        return min(1.0, (step + 1) / warmup) * (self.final_lr + (1 - self.final_lr) * cosine)
+        """Learning rate at a step, relative to the highest.
+
+        A run that only a time limit ends goes through the schedule by the clock; one without any limit stays
+        at the highest rate after a warm-up of 1000 steps.
+        """
+        if math.isinf(self.total_steps):
+            timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
+            if not timers:
+                return min(1.0, (step + 1) / 1000)
+            elapsed, remaining = timers[0].time_elapsed(), timers[0].time_remaining() or 0.0
+            share = elapsed / max(elapsed + remaining, 1e-9)
+            ramp = share / max(self.warmup, 1e-9)
+        else:
+            share = step / self.total_steps
+            ramp = (step + 1) / max(1, round(self.warmup * self.total_steps))
+        cosine = (1 + math.cos(math.pi * min(1.0, share))) / 2
+        return min(1.0, ramp) * (self.final_lr + (1 - self.final_lr) * cosine)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone, neck, head and so on, each with decay on matrices and kernels only."""
@@ -243,3 +271,6 @@ class Detector(LightningModule):
 
 LOGGED_NAMES = {"AP": "map"}
 """Scores whose logged name differs: `val/map` is what checkpoints and early stopping monitor."""
+
+HEADLINES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR")
+"""Scores that are logged as `Scores/...` too, the group that TensorBoard shows first: capitals come first."""

@@ -27,7 +27,7 @@ class Network(DetectionNetwork):
         neck_depth: residual units in each fusion block of the neck.
         reg_max: largest distance from a point to a side of its box, in strides.
         expected_objects: objects that an image holds on average; sets where class scores start.
-        in_channels: channels of the images.
+        in_channels: channels of the images; 1 takes the mean of RGB images.
     """
 
     mean: Tensor
@@ -47,6 +47,7 @@ class Network(DetectionNetwork):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.backbone = Backbone(backbone, strides, pretrained, in_channels)
         self.neck = PAN(self.backbone.channels, channels, neck_depth)
         self.head = Head(channels, strides, num_classes, channels, reg_max)

@@ -30,7 +30,7 @@ FALL = [
 ]
 """Rooms of datamodules from the bottom up; each may import those of the rows below its own."""
 
-WITH_LIGHTNING = {"callbacks", "module"}
+WITH_LIGHTNING = {"callbacks", "module", "progress"}
 """The modules of detector that may use it."""
 
 

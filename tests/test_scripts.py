@@ -107,6 +107,8 @@ def test_tensorboard_shows_what_was_promised(run: Run) -> None:
     by_class = {f"val/AP/{name}" for name in ("person", "car", "truck")}
     assigner = {"assigner/unassigned_8_16", "assigner/target_score_8_16"}
     network = {"network/parameters", "network/macs"}
+    assert sorted(scalars)[0] == "Scores/AP"  # what TensorBoard shows first
+    assert not any("hp_metric" in name for name in scalars)
     assert losses | scores | by_class | assigner | network <= scalars
     assert any(name.startswith("lr-") for name in scalars)
     assert "predictions/0" in images
@@ -187,6 +189,63 @@ def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path,
     (best,) = tmp_path.rglob("best.ckpt")
     assert f"evaluate.py --ckpt_path {best}" in caplog.text
     assert "litlogger" not in caplog.text
+
+
+def test_a_run_says_what_it_was_trained_on(run: Run) -> None:
+    hparams = yaml.safe_load((run.folder / "hparams.yaml").read_text())
+    assert hparams["data"]["class_path"].endswith("ScenesDataModule")
+    assert hparams["model"]["network"]["init_args"]["channels"] == 16
+
+
+@pytest.mark.parametrize(
+    "loggers",
+    [
+        ["--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=more"],
+        ["--trainer.logger=true"],
+        ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=only"],
+        ["--trainer.logger=false"],
+    ],
+    ids=["two", "true", "csv", "none"],
+)
+def test_any_loggers(loggers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    train.main([*options, *loggers])
+    pictures = {"two": 1, "true": 1}.get("two" if "+=" in loggers[0] else loggers[0].split("=")[1], 0)
+    events = [file for file in tmp_path.rglob("events*")]
+    assert len(events) == pictures
+    for file in events:
+        accumulator = EventAccumulator(str(file.parent))
+        accumulator.Reload()
+        assert "evaluation/sizes" in accumulator.Tags()["images"]
+    assert len(list(tmp_path.rglob("config.yaml"))) == ("false" not in loggers[0])
+
+
+def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    train.main([*options, *log_to(tmp_path), "--trainer.enable_checkpointing=false"])
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_grey_networks_take_colour_and_others_say_what_they_need(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
+    train.main([*options, "--model.network.in_channels=1", "--trainer.fast_dev_run=1"])
+    message = fails(capsys, monkeypatch, train.main, [*options, "--model.network.in_channels=4"])
+    assert "the images have 3 channels, the network takes 4: use --model.network.in_channels=3" in message
+
+
+def test_a_picture_that_fails_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("detector.callbacks.draw_all", broken)
+    monkeypatch.setattr("detector.callbacks.draw", broken)
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
+    with pytest.warns(UserWarning, match="the picture evaluation cannot be drawn: MemoryError"):
+        train.main([*options, "--trainer.max_epochs=1"])
+    assert list(tmp_path.rglob("best.ckpt"))
 
 
 # Configs

@@ -30,7 +30,7 @@ class YOLOv9(DetectionNetwork):
         expected_objects: objects that an image holds on average; sets where class scores start.
         auxiliary: train with the auxiliary branch, which costs about as much again and is left out of
             evaluation and export.
-        in_channels: channels of the images.
+        in_channels: channels of the images; 1 takes the mean of RGB images.
 
     Raises:
         ValueError: if there is no such size, or the strides are no neighbours.
@@ -51,6 +51,7 @@ class YOLOv9(DetectionNetwork):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         strides = tuple(strides)
         first = STRIDES.index(strides[0]) if strides and strides[0] in STRIDES else len(STRIDES)
         if not strides or strides != STRIDES[first : first + len(strides)]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
 from detector.module import Detector
+from detector.progress import RunBar
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
@@ -43,6 +45,17 @@ class KeepConfig(SaveConfigCallback):
         """Add the configuration as YAML."""
         checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml where there is a run folder: without a logger it would land just anywhere."""
+        self.save_to_log_dir = bool(trainer.loggers)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the loggers what was trained on what: TensorBoard's hparams.yaml, the tables of others."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams({name: config[name] for name in ("seed_everything", "data", "model")})
+
 
 class DetectionCLI(LightningCLI):
     """Parses configs and overrides, builds trainer, model and data, and runs nothing.
@@ -60,6 +73,7 @@ class DetectionCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=KeepConfig if keep_config else None,
+            save_config_kwargs={"overwrite": True},  # a version that is named twice is meant to go on
             run=False,
             args=args,
             parser_class=Parser,
@@ -140,13 +154,24 @@ class DetectionCLI(LightningCLI):
         for callback in callbacks:
             if remedy := UNFIT.get(callback.class_path.rpartition(".")[2]):
                 raise ValueError(f"{callback.class_path.rpartition('.')[2]} does not go with {remedy}")
-        if loggers == [False]:
-            trainer.callbacks = [c for c in callbacks if "LearningRateMonitor" not in c.class_path]
+        unwanted = ["LearningRateMonitor"] * (loggers == [False])
+        unwanted += ["Checkpoint"] * (trainer.enable_checkpointing is False)
+        if unwanted:
+            trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(tuple(unwanted))]
         recipes = self.config.config
         for logger in loggers:
             options = getattr(logger, "init_args", {})
             if recipes and options.get("name") == "lightning_logs":
                 options["name"] = "-".join(Path(str(recipe)).stem for recipe in recipes)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with our bar in the place of Lightning's own, unless the recipe names one."""
+        trainer = super().instantiate_trainer(**kwargs)
+        named = any("ProgressBar" in c.class_path for c in self.config.trainer.callbacks or [])
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if not named:
+            callbacks[:] = [RunBar() if isinstance(c, ProgressBar) else c for c in callbacks]
+        return trainer
 
 
 UNFIT = {

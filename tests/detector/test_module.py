@@ -139,7 +139,7 @@ def test_drawing_shows_truth_left_and_confident_predictions_right() -> None:
         torch.tensor([0.9, 0.1]),
         torch.tensor([1, 1]),
     )
-    picture = draw(one, 0, found, min_score=0.3)
+    picture = draw(one, 0, found, min_score=0.3, class_names=["a", "b"])
     assert picture.shape == (3, 64, 128)
     assert tuple(picture[:, 10, 20].tolist()) == class_colour(0)  # an object, on the left
     assert tuple(picture[:, 40, 50].tolist()) == GREY  # an ignore box
@@ -156,11 +156,11 @@ def test_prediction_images_stop_at_their_number_and_leave_unsure_predictions_out
         torch.tensor([0, 0]),
     )
     logger = MagicMock(spec=TensorBoardLogger)
-    trainer = SimpleNamespace(sanity_checking=False, logger=logger, global_step=7)
+    trainer = SimpleNamespace(sanity_checking=False, loggers=[logger], global_step=7)
     images = PredictionImages(count=2, min_score=0.6)
     for _ in range(3):
         images.on_validation_batch_end(trainer, detector(), {"detections": [found]}, one, 0)
     shown = logger.experiment.add_image.call_args_list
     assert [call.args[0] for call in shown] == ["predictions/0", "predictions/1"]
-    assert torch.equal(shown[0].args[1], draw(one, 0, found, min_score=0.6))
-    assert not torch.equal(shown[0].args[1], draw(one, 0, found, min_score=0.3))
+    assert torch.equal(shown[0].args[1], draw(one, 0, found, 0.6, ["a", "b"]))
+    assert not torch.equal(shown[0].args[1], draw(one, 0, found, 0.3, ["a", "b"]))

@@ -1,0 +1,195 @@
+"""What a run says while it goes: a line an epoch wherever the output goes, and a bar on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer, TQDMProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from datamodules.batch import Batch
+
+TERMS = ("loss", "loss_box", "loss_cls", "loss_dfl")
+SCORES = ("AP", "AP50", "AP_small")
+
+
+class EpochLines(Callback):
+    """Prints a line an epoch, and keeps it as a row of `results.csv` in the run folder.
+
+    Losses are means over the epoch, scores those of its validation (blank where there was none), AP a share
+    in [0, 1]; images a second count training alone; the time left is that of the whole run.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = self.images = 0
+        self.begun = self.training_seconds = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the run."""
+        self.clock = RunClock(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start over."""
+        self.sums, self.steps, self.images = {}, 0, 0
+        self.begun, self.training_seconds = time.monotonic(), 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add up the losses, where they are: nothing waits for the device."""
+        for term in TERMS:
+            value = trainer.callback_metrics.get(f"train/{term}")
+            if value is not None:
+                self.sums[term] = self.sums[term] + value if term in self.sums else value.clone()
+        self.steps += 1
+        self.images += len(batch) * trainer.world_size
+        self.training_seconds = time.monotonic() - self.begun
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say and write how the epoch went."""
+        folder = trainer.log_dir  # asks all ranks
+        if not trainer.is_global_zero or not self.steps:
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {f"train/{term}": float(total) / self.steps for term, total in self.sums.items()}
+        validated = self._validated(trainer)
+        row |= {f"val/{name}": value for name, value in validated.items()}
+        rate = self.images / max(self.training_seconds, 1e-9)
+        row |= {"images_per_second": rate, "seconds": self.clock.elapsed}
+        self._print(trainer, self._line(trainer, row, validated, rate))
+        dry = trainer.fast_dev_run  # type: ignore[attr-defined]
+        if trainer.loggers and folder is not None and not dry:
+            append_row(Path(folder) / "results.csv", row)
+
+    def _validated(self, trainer: Trainer) -> dict[str, float]:
+        """Scores of the epoch, none if it was not validated."""
+        every = trainer.check_val_every_n_epoch or 1
+        if (trainer.current_epoch + 1) % every:
+            return {}
+        logged = trainer.callback_metrics
+        named = {"AP": "map"}
+        values = {name: logged.get(f"val/{named.get(name, name)}") for name in SCORES}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+    def _line(
+        self, trainer: Trainer, row: Mapping[str, float], validated: Mapping[str, float], rate: float
+    ) -> str:
+        last = f"/{trainer.max_epochs - 1}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        terms = " ".join(
+            f"{term.removeprefix('loss_')} {row[f'train/{term}']:.3f}" for term in TERMS if term in self.sums
+        )
+        scores = " ".join(
+            f"{name} {'-' if math.isnan(value) else f'{value:.3f}'}" for name, value in validated.items()
+        )
+        parts = [
+            f"epoch {trainer.current_epoch}{last}",
+            terms,
+            scores,
+            f"{rate:.0f} images/s",
+            self.clock.left,
+        ]
+        return ": ".join((parts[0], ", ".join(filter(None, parts[1:]))))
+
+    @staticmethod
+    def _print(trainer: Trainer, line: str) -> None:
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, RunBar) and bar.is_enabled:
+            bar.print(line)
+        else:
+            print(line, flush=True)
+
+
+class RunBar(TQDMProgressBar):
+    """The bar of an epoch with its losses, the last AP and the time left of the run; none off a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the run."""
+        super().on_train_start(trainer, pl_module)
+        self.clock = RunClock(trainer)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Losses, the last AP, and the time left."""
+        logged = trainer.callback_metrics
+        names = {"box": "train/loss_box", "cls": "train/loss_cls", "dfl": "train/loss_dfl", "AP": "val/map"}
+        shown: dict[str, int | str | float | dict[str, float]] = {
+            short: f"{float(logged[name]):.3f}" for short, name in names.items() if name in logged
+        }
+        if hasattr(self, "clock"):
+            shown["run"] = self.clock.left
+        return shown
+
+
+class RunClock:
+    """How long a run has taken, and how long it still takes.
+
+    Args:
+        trainer: whose training starts now.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.start, self.first_step = trainer, time.monotonic(), trainer.global_step
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    @property
+    def left(self) -> str:
+        """The time left in words; blank as long as nothing is known."""
+        total, done = self.trainer.estimated_stepping_batches, self.trainer.global_step - self.first_step
+        guesses = []
+        if math.isfinite(total) and done > 0:
+            guesses.append(self.elapsed * max(total - self.trainer.global_step, 0) / done)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None:
+                guesses.append(remaining)
+        return f"{duration(max(min(guesses), 0))} left" if guesses else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `42 s`, `13 min`, `2 h 05 min`, `3 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 60 * 24:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV, in the columns that it has; a run that goes on continues its file.
+
+    Args:
+        path: the file; made, with a head, if it is not there.
+        row: value of each column; columns that a later row brings are added to the whole file.
+    """
+    rows: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    columns = list(dict.fromkeys([*(name for old in rows for name in old), *row]))
+    kept = [old for old in rows if int(str(old["epoch"])) < row["epoch"]]  # a resumed epoch is written anew
+    shown = {name: f"{value:.6g}" for name, value in row.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows([*kept, shown])
+    unfinished.replace(path)
