@@ -1,9 +1,12 @@
-"""Small images for the tests of this folder."""
+"""Small images for the tests of evaluation."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+
+from evaluation.analysis import analyse
+from evaluation.coco import CocoScores
 
 
 def detections(boxes=(), scores=(), labels=()):
@@ -52,3 +55,12 @@ def random_image(rng, classes, size=300.0):
     regions = rng.integers(0, classes, len(crowds))
     truth = annotations(objects, labels, areas.round(), crowds, regions)
     return detections(found, rng.integers(1, 11, n) / 10, found_labels), truth
+
+
+def evaluated(names, *images):
+    """Results, scores and analysis of images, pairs of detections and annotations, with ids from 11."""
+    metric = CocoScores(names)
+    for image_id, image in enumerate(images, 11):
+        metric.update(image_id, *image)
+    results = metric.gather()
+    return results, metric.compute(), analyse(results, names)
