@@ -1,14 +1,15 @@
-"""A lock between processes that ends with its holder, however that ends."""
+"""What processes need that share a disk: locks that end with their holder, and room."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -19,14 +20,16 @@ def locked(target: Path, on_wait: Callable[[], object]) -> Iterator[None]:
         target: what is locked; its parent folder must exist.
         on_wait: called once if another process holds the lock.
     """
-    with target.with_name(f".{target.name}.lock").open("w") as file:
-        waiting = False
-        while not try_lock(file):
-            if not waiting:
-                on_wait()
-            waiting = True
-            time.sleep(0.2)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 if sys.platform == "win32":

@@ -1,12 +1,15 @@
 """The feature pyramid of any timm backbone."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from detector.weights import read_weights, without_prefix
 
 PROBED = ((192, 256), (256, 320))
 """(height, width) of the images on which a backbone must show its strides."""
@@ -54,9 +57,10 @@ class Backbone(nn.Module):
             raise ValueError(f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}")
         levels, options = _levels(name, strides, in_channels)
         if isinstance(pretrained, Path):
-            if not pretrained.is_file():
-                raise ValueError(f"no weights at {pretrained}: give the file of {name}'s ImageNet weights")
-            options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
+            with torch.device("meta"):
+                known = timm.create_model(name).state_dict()
+            given = without_prefix(read_weights(pretrained).tensors, known)
+            options["pretrained_cfg_overlay"] = {"state_dict": given}
         try:
             self.features = timm.create_model(
                 name,
@@ -74,6 +78,8 @@ class Backbone(nn.Module):
             ) from error
         except RuntimeError as error:
             raise ValueError(f"the weights {pretrained} do not fit {name}: {error}") from error
+        if isinstance(pretrained, Path):
+            _require_most(self.features, given, f"{pretrained} ({name})")
         config = timm.models.get_pretrained_cfg(name)
         self.mean = _per_channel(config.mean if config else (0.485, 0.456, 0.406), in_channels)
         self.std = _per_channel(config.std if config else (0.229, 0.224, 0.225), in_channels)
@@ -84,6 +90,25 @@ class Backbone(nn.Module):
         """(B, in_channels, H, W) normalised images to a (B, channels, H/stride, W/stride) map per stride."""
         maps: list[Tensor] = self.features(images)
         return maps
+
+
+def _require_most(features: nn.Module, given: Mapping[str, Tensor], what: str) -> None:
+    """Say how much of a backbone came from given tensors; timm leaves aside what it does not know.
+
+    Raises:
+        ValueError: less than half.
+    """
+    found = total = 0
+    for parameter in features.parameters():
+        total += parameter.numel()
+        same = (v for v in given.values() if v.shape == parameter.shape)
+        found += any(torch.equal(v.to(parameter.dtype), parameter) for v in same) * parameter.numel()
+    if found < total / 2:
+        raise ValueError(
+            f"{what}: {found / total:.1%} of the backbone's parameters are in the file, so it is of another "
+            f"network. It holds {', '.join(list(given)[:3])}; of a detector: --model.init_from=FILE"
+        )
+    print(f"{what}: {found / total:.1%} of the backbone's parameters come from the file", file=sys.stderr)
 
 
 def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[int], dict[str, Any]]:

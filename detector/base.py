@@ -15,9 +15,11 @@ class DetectionNetwork(nn.Module, ABC):
 
     Attributes:
         in_channels: channels of the images.
+        strides: pyramid levels, pixels, ascending.
         fill: grey level, 0 to 255, of the canvas around the images that its weights were made for.
     """
 
+    strides: tuple[int, ...]
     fill: ClassVar[int] = 127
     backbone: nn.Module
     in_channels: int

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -17,6 +18,7 @@ from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.base import DetectionNetwork
 from detector.head import Predictions
+from detector.initial_weights import start_from
 from detector.postprocess import Detections, Postprocess
 from evaluation.coco import CocoScores
 from losses.detection import DetectionLoss
@@ -42,9 +44,12 @@ class Detector(LightningModule):
         backbone_lr: learning rate of the backbone relative to that of neck and head.
         warmup: share of all steps in which the learning rate rises from 0.
         final_lr: learning rate at the end relative to the highest; a cosine leads there.
+        init_from: weights to start from: `coco` for YOLOv9's public ones, or the file or hub folder of a
+            detector, of other classes too. To go on with a run, give --ckpt_path instead.
+        freeze: `backbone` keeps it as it is, the statistics of its norms included.
 
     Raises:
-        ValueError: if the loss has weights for another number of classes.
+        ValueError: if the loss has weights for another number of classes, or the initial weights do not fit.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class Detector(LightningModule):
         backbone_lr: float = 1.0,
         warmup: float = 0.05,
         final_lr: float = 0.01,
+        init_from: str | None = None,
+        freeze: Literal["backbone"] | None = None,
     ) -> None:
         super().__init__()
         if loss.class_weights.ndim and len(loss.class_weights) != len(class_names):
@@ -67,6 +74,11 @@ class Detector(LightningModule):
             )
         self.class_names = list(class_names)
         self.network = network
+        if init_from is not None:
+            rank_zero_info(start_from(init_from, network, self.class_names))
+        self.frozen = freeze is not None
+        if self.frozen:
+            network.backbone.requires_grad_(False)
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
@@ -92,6 +104,13 @@ class Detector(LightningModule):
                 f"--trainer.precision={self.trainer.precision} would round box coordinates to whole pixels: "
                 "use bf16-mixed, 16-mixed or 32-true"
             )
+
+    def train(self, mode: bool = True) -> "Detector":
+        """Change to training, or to evaluation; what is frozen always evaluates."""
+        super().train(mode)
+        if self.frozen:
+            self.network.backbone.eval()
+        return self
 
     def forward(self, images: Tensor) -> Predictions:
         """(B, channels, H, W) float images in [0, 1] to predictions in pixels of these images.
@@ -246,6 +265,8 @@ class Detector(LightningModule):
         groups: list[dict[str, Any]] = []
         for name, module in self.network.named_children():
             parameters = [p for p in module.parameters() if p.requires_grad]
+            if not parameters:  # frozen
+                continue
             groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1]})
             vectors = [p for p in parameters if p.ndim <= 1]
             groups.append({"name": f"{name}_no_decay", "params": vectors, "weight_decay": 0.0})

@@ -48,6 +48,7 @@ class Network(DetectionNetwork):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.strides = tuple(strides)
         self.backbone = Backbone(backbone, strides, pretrained, in_channels)
         self.neck = PAN(self.backbone.channels, channels, neck_depth)
         self.head = Head(channels, strides, num_classes, channels, reg_max)

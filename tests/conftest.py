@@ -1,6 +1,7 @@
 """What tests of several packages share: one tiny training run on generated scenes."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import train  # before torch, as it sets how torch's threads wait
 
 import torch  # isort: skip
 
+import loopback  # isort: skip
 from coco_folder import CocoFolder  # isort: skip
+from datamodules.download import fetch  # isort: skip
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -34,6 +37,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ]
     )
     return Run(root / "tiny" / "version_0", scenes)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[loopback.Site]:
+    """A web server that tells the tests' downloads everything but the truth, if asked to."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(fetch, "WAITS", (0, 0, 0))
+    with loopback.running() as site:
+        yield site
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
@@ -69,27 +70,60 @@ def provide(url: str, folder: Path, layout: str) -> None:
     if _is_filled(folder):
         return
     archive = folder.with_name(url.rpartition("/")[2])
+    by_hand = f"put it at {archive}, or unpack it as {folder}, which then holds {layout}"
+    with _alone(url, folder, by_hand):
+        if _is_filled(folder):
+            return
+        found = archive.exists()
+        if not found:
+            fetch(url, archive)
+        digest = _check_digest(archive)
+        extract(archive, folder)
+        _keep_digest(archive, digest)
+        if not found:
+            archive.unlink()
+
+
+def provide_file(url: str, file: Path, notice: str) -> Path:
+    """Fetch a zip archive that stays packed, as torch's files of weights are, unless it is there.
+
+    What `provide` says of digests and processes holds here too.
+
+    Args:
+        url: address of the file.
+        file: where it shall be.
+        notice: what to say of it when it has come, for example its licence.
+
+    Returns:
+        `file`.
+
+    Raises:
+        DataError: if the file cannot be had, or differs from the one before, or the disk is full.
+    """
+    with _alone(url, file, f"put it at {file}"):
+        found = file.exists()
+        if not found:
+            fetch(url, file)
+        _keep_digest(file, _check_digest(file))
+        if not found:
+            _say(notice)
+    return file
+
+
+@contextmanager
+def _alone(url: str, target: Path, by_hand: str) -> Iterator[None]:
+    """Make a file or folder while other processes wait; what stops it is reported with what to do."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder, lambda: _say(f"another process fetches {folder}: waiting for it")):
-            if _is_filled(folder):
-                return
-            found = archive.exists()
-            if not found:
-                fetch(url, archive)
-            digest = _check_digest(archive)
-            extract(archive, folder)
-            _beside(archive, ".sha256").write_text(f"{digest}  {archive.name}\n")  # as sha256sum does
-            if not found:
-                archive.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target, lambda: _say(f"another process fetches {target}: waiting for it")):
+            yield
     except Unavailable as error:
         raise DataError(
-            f"{url} could not be fetched ({error}): fetch it by other means and put it at {archive}, or "
-            f"unpack it as {folder}, which then holds {layout}"
+            f"{url} could not be fetched ({error}): fetch it by other means and {by_hand}"
         ) from error
     except OSError as error:
         raise DataError(
-            f"{folder} could not be made ({error}): make room or choose another folder; what has been "
+            f"{target} could not be made ({error}): make room or choose another folder; what has been "
             "fetched stays, and the next run goes on from there"
         ) from error
 
@@ -230,6 +264,10 @@ def _check_digest(archive: Path) -> str:
             "and run again"
         )
     return digest
+
+
+def _keep_digest(archive: Path, digest: str) -> None:
+    _beside(archive, ".sha256").write_text(f"{digest}  {archive.name}\n")  # as sha256sum does
 
 
 def _is_filled(folder: Path) -> bool:

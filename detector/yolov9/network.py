@@ -59,6 +59,7 @@ class YOLOv9(DetectionNetwork):
                 f"--model.network.strides of YOLOv9 must be neighbours among {list(STRIDES)}, for example "
                 f"[4,8,16,32], got {list(strides)}"
             )
+        self.strides, self.size = strides, size
         widths = size_named(size)
         self.backbone = Backbone(widths, in_channels)
         self.neck = Neck(widths, strides)

@@ -1,15 +1,41 @@
-"""How the public COCO weights name their tensors: by the number of the layer, and within it as we do.
+"""The public COCO weights: where they are, and how they name their tensors.
 
+Their names begin with the number of the layer; within it they are ours.
 Source: the model descriptions of MultimediaTechLab/YOLO (MIT), release v1.0-alpha.
 """
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from datamodules.download.fetch import provide_file
 from detector.yolov9.sizes import SIZES, SizeName
+
+RELEASE = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alpha"
+
+NOTICE = """\
+YOLOv9-{size}, trained on COCO: Copyright (c) 2024 Kin-Yiu, Wong and Hao-Tang, Tsui, MIT licence,
+https://github.com/MultimediaTechLab/YOLO/blob/main/LICENSE; docs/weights.md says what is known of it."""
+
+# fmt: off
+COCO = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog",
+    "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
+    "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite",
+    "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange",
+    "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant",
+    "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
+    "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)
+# fmt: on
+"""Names of COCO's 80 classes, in the order of the class rows."""
 
 LAYERS = {
     0: "backbone.stem",
@@ -54,10 +80,20 @@ ROUTED_AUXILIARY = {
     38: "auxiliary.head",
 }
 
-STEM = "0.conv.weight"
-"""Key of the first tensor, by which such weights are known."""
+FIRST, LAST = "0.conv.weight", "22.heads.0.class_conv.2.weight"
+"""Two of their names, by which such weights are known."""
 
 HEAD_BRANCH = re.compile(r"heads\.([012])\.(anchor|class)_conv")
+
+
+def provide(size: SizeName) -> Path:
+    """Fetch the weights of a size once; they stay where torch keeps weights, `$TORCH_HOME/hub/checkpoints`.
+
+    Raises:
+        DataError: they cannot be had; it says where to put the file by hand.
+    """
+    file = Path(torch.hub.get_dir()) / "checkpoints" / f"v9-{size}.pt"
+    return provide_file(f"{RELEASE}/{file.name}", file, NOTICE.format(size=size))
 
 
 def translate(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -88,13 +124,9 @@ def translate(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def size_of(state: Mapping[str, Any]) -> SizeName | None:
     """Size of the network that public weights are of; None if they are no such weights."""
-    widths = [
-        tuple(state[key].shape)[:1] for key in (STEM, "1.conv.weight", "2.conv1.conv.weight") if key in state
-    ]
-    for name, size in SIZES.items():
-        if widths == [(size.stem[0],), (size.stem[1],), (size.parts[4],)]:
-            return name
-    return None
+    keys = (FIRST, "1.conv.weight", "2.conv1.conv.weight")
+    widths = [len(state[key]) for key in keys if key in state and LAST in state]
+    return next((n for n, s in SIZES.items() if widths == [*s.stem, s.parts[4]]), None)
 
 
 def _our_branch(match: re.Match[str]) -> str:
