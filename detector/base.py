@@ -1,5 +1,6 @@
 """What the detector needs of a network, whichever it is."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -36,10 +37,8 @@ def count(network: DetectionNetwork, image_size: tuple[int, int]) -> tuple[int, 
         network: counted as it is, branches for training among its parameters; see `fusion.fuse`.
         image_size: (height, width), pixels.
     """
-    was_training = network.training
-    network.eval()
+    counted = copy.deepcopy(network).eval()  # a copy, as parts of a network may be frozen in evaluation
     image = next(network.parameters()).new_zeros((1, network.in_channels, *image_size))
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        network(image)
-    network.train(was_training)
+        counted(image)
     return sum(p.numel() for p in network.parameters()), flops.get_total_flops() // 2

@@ -78,7 +78,7 @@ class Detector(LightningModule):
             rank_zero_info(start_from(init_from, network, self.class_names))
         self.frozen = freeze is not None
         if self.frozen:
-            network.backbone.requires_grad_(False)
+            network.backbone.requires_grad_(False).eval()
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
@@ -286,7 +286,7 @@ class Detector(LightningModule):
         if trained != self.class_names:
             raise ValueError(
                 f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of "
-                "the same classes, or start a new training"
+                "the same classes, or start a new training from its weights with --model.init_from"
             )
 
 

@@ -103,6 +103,7 @@ class DetectionCLI(LightningCLI):
         config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
         network = config["model"]["network"]
         network.get("init_args", network).pop("pretrained", None)  # the checkpoint has the weights
+        config["model"].pop("init_from", None)
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", f"--data.class_names={names}"]
         cli = cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
         try:
@@ -148,6 +149,8 @@ class DetectionCLI(LightningCLI):
         Raises:
             ValueError: a callback that does not go with this training.
         """
+        if self.config.ckpt_path is not None:
+            self.config.model.init_from = None  # the run that goes on has weights
         trainer = self.config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         callbacks = trainer.callbacks or []
@@ -178,7 +181,7 @@ UNFIT = {
     "LearningRateFinder": "a schedule of warm-up and cosine: compare rates with compare.py --vary "
     "model.optimizer.lr 0.002 0.004 0.008",
     "BackboneFinetuning": "averaged weights and a schedule for all steps: hold the backbone back with "
-    "--model.backbone_lr=0.1 (0 freezes it)",
+    "--model.backbone_lr=0.1, or freeze it with --model.freeze=backbone",
     "BatchSizeFinder": "batches of uneven numbers of objects: choose --data.batch_size",
     "StochasticWeightAveraging": "the EMA callback, which averages weights already",
 }
@@ -201,5 +204,8 @@ def load_checkpoint(path: str) -> dict[str, Any]:
         ) from error
     missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
     if missing:
-        raise ValueError(f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(
+            f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}. A new training "
+            "starts from its weights with --model.init_from"
+        )
     return checkpoint

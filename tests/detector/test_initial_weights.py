@@ -7,14 +7,16 @@ from pathlib import Path
 import formula
 import pytest
 import torch
+import yaml
 from loopback import Site, answer
 from tiny import TINY_MODEL, Run
 
+import train
 from detector.initial_weights import start_from
 from detector.network import Network
 from detector.yolov9 import public_weights
 from detector.yolov9.network import YOLOv9
-from pinpoint.cli.detection import DetectionCLI
+from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 
 GOLDEN = json.loads((Path(__file__).parent / "yolov9" / "golden.json").read_text())
 TINY = "mobilenetv4_conv_small_050"
@@ -210,11 +212,23 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         start_from(other, YOLOv9(80, size="t"), names)
 
 
-def test_the_command_line_starts_from_a_run(run: Run, caplog) -> None:
+def test_a_training_that_starts_from_a_run_with_a_frozen_backbone(run: Run, tmp_path: Path, caplog) -> None:
+    options = [*run.scenes, *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    options += [f"--trainer.logger.init_args.save_dir={tmp_path}", "--model.freeze=backbone"]
     with caplog.at_level("INFO"):
-        cli = DetectionCLI(
-            [*run.scenes, *TINY_MODEL, "--trainer.logger=false", f"--model.init_from={run.best}"], False
-        )
-    theirs = torch.load(run.best, weights_only=True)["state_dict"]
-    assert all(torch.equal(value, theirs[name]) for name, value in cli.model.state_dict().items())
+        train.main([*options, f"--model.init_from={run.best}"])
     assert re.search(r"left aside +0 +0 ", caplog.text)
+    (file,) = tmp_path.rglob("last.ckpt")
+    before = torch.load(run.best, weights_only=True)["state_dict"]
+    after = load_checkpoint(str(file))
+    changed = {name for name, value in before.items() if not torch.equal(value, after["state_dict"][name])}
+    assert {name.split(".")[1] for name in changed} == {"neck", "head"}
+    # Of the averaged weights and of those that were trained; the norms' statistics too.
+    raw = after["current_model_state"]
+    assert [n for n, v in before.items() if ".backbone." in n and not torch.equal(v, raw[n])] == []
+    # Scoring needs the checkpoint alone.
+    config = yaml.safe_load(after["config"])
+    assert config["model"]["init_from"] == str(run.best)
+    without = after["config"].replace(str(run.best), str(tmp_path / "gone"))
+    cli = DetectionCLI.from_checkpoint(after | {"config": without}, [])
+    assert all(torch.equal(v, after["state_dict"][n]) for n, v in cli.model.state_dict().items())

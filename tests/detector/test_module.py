@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -62,6 +63,31 @@ def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate() -> No
     assert not decayed & {id(p) for p in norms + biases}
     assert {id(p) for p in kernels} == decayed
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.network.parameters()))
+
+
+def test_nothing_of_a_frozen_backbone_changes() -> None:
+    model = detector(freeze="backbone")
+    optimizer = model.configure_optimizers()["optimizer"]
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    model.eval().train()  # as a trainer does after validation
+    for _ in range(2):
+        one = batch([[8, 8, 24, 24]], [1])
+        model._losses(model(one.images), one)[0]["loss"].backward()
+        optimizer.step()
+    after = model.network.state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"neck", "head"}
+    assert {group["name"].removesuffix("_no_decay") for group in optimizer.param_groups} == changed
+
+
+def test_an_auxiliary_branch_adds_a_quarter_of_its_loss() -> None:
+    model = detector()
+    one = batch([[8, 8, 24, 24]], [1])
+    predictions = model(one.images)
+    alone = model._losses(predictions, one)[0]["loss"]
+    model.forward = lambda images: replace(predictions, auxiliary=predictions)
+    model.log_dict = lambda *args, **options: None
+    assert model.training_step(one, 0).item() == pytest.approx(1.25 * alone.item())
 
 
 def test_learning_rate_warms_up_then_follows_a_cosine() -> None:

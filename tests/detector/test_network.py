@@ -142,6 +142,26 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
         Backbone(TINY, (8, 16), pretrained=file)
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone.", "model.", "module.encoder."])
+def test_weights_under_other_names(tmp_path: Path, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = create_model(TINY).state_dict()
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": {prefix + name: value for name, value in source.items()}}, file)
+    backbone = Backbone(TINY, (8, 16), pretrained=file)
+    assert torch.equal(backbone.features.model.conv_stem.weight, source["conv_stem.weight"])
+    assert "100.0% of the backbone's parameters come from the file" in capsys.readouterr().err
+
+
+def test_weights_that_are_hardly_there_are_refused(tmp_path: Path) -> None:
+    source, file = create_model(TINY).state_dict(), tmp_path / "weights.pth"
+    torch.save({}, file)
+    with pytest.raises(ValueError, match="holds no tensors by name"):
+        Backbone(TINY, (8, 16), pretrained=file)
+    torch.save(dict(list(source.items())[:60]), file)
+    with pytest.raises(ValueError, match=r"\d\.\d% of the backbone's parameters are in the file"):
+        Backbone(TINY, (8, 16), pretrained=file)
+
+
 def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no weights at .*absent\.bin"):
         Backbone(TINY, (8,), pretrained=tmp_path / "absent.bin")

@@ -53,6 +53,7 @@ def test_shorthands_are_written_out(given: list[str], meant: str, monkeypatch, t
         (["--device", "0,1"], "--trainer.devices=[0,1]"),
         (["--device", "cuda:0"], "--trainer.accelerator=cuda"),
         (["--weights", "last.ckpt"], "--ckpt_path=last.ckpt"),
+        (["load_from=best.ckpt"], "--model.init_from=best.ckpt"),
         (["--seed", "3"], "--seed_everything=3"),
         (["data.image_size=640"], "--data.image_size=640"),
         (["custom"], "--config custom"),
