@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import Batch, Sample
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, reduction
+from datamodules.images.headers import MOST_BANDS
 from datamodules.loading.dataset import DetectionDataset
 from datamodules.loading.loader import default_workers, make_loader
 from datamodules.loading.samplers import (
@@ -24,7 +25,7 @@ from datamodules.loading.samplers import (
 )
 from datamodules.problems import OnError, Problems, Reader
 from datamodules.records import Records, Split
-from datamodules.setup_checks import check_setup
+from datamodules.setup_checks import check_setup, require_channels
 from datamodules.splits import Division, divided, write_division
 from datamodules.transforms.augment import Augment, largest_scale
 from datamodules.transforms.colour import to_float
@@ -52,6 +53,8 @@ class DetectionDataModule(LightningDataModule):
         on_error: what a damaged row or image does: "raise" stops with its file and row, "skip" leaves the
             image out, with one warning.
         reading: how training images become pixels.
+        channels: of the images: 3 for RGB, which grey ones become too, else all that a TIFF or a .npy array
+            has, 2 to 8; the network's in_channels must be the same.
         val_fraction: share of the training images that validate, in place of the data set's own validation
             images.
         val_group: regular expression, found in the file names; images in which it finds the same text,
@@ -78,6 +81,7 @@ class DetectionDataModule(LightningDataModule):
         fraction: float = 1.0,
         on_error: OnError = "raise",
         reading: Reading = DEFAULT_READING,
+        channels: int = 3,
         val_fraction: float | None = None,
         val_group: str | None = None,
         val_seed: int = 0,
@@ -102,7 +106,12 @@ class DetectionDataModule(LightningDataModule):
         if not 0 < fraction <= 1:
             raise ValueError(f"data.fraction must be above 0 and at most 1, got {fraction}")
         self.fraction, self.on_error = fraction, on_error
-        self.reading = reading
+        if not 2 <= channels <= MOST_BANDS:
+            raise ValueError(
+                f"data.channels must be 2 to {MOST_BANDS}, got {channels}: leave it out for grey images, and "
+                "for a network of one channel set model.network.in_channels=1"
+            )
+        self.reading, self.channels = reading, channels
         self.records: dict[Split, Records] = {}
         self.evaluated_split: Split = "val"
         self._images: Images | None = None
@@ -146,7 +155,7 @@ class DetectionDataModule(LightningDataModule):
 
     def _read(self, split: Split) -> Records:
         problems = Problems(self.on_error)
-        records = self.readers[split](self.class_names, problems)
+        records = require_channels(self.readers[split](self.class_names, problems), self.channels)
         if problems.found:
             rank_zero_warn(f"{split} split: {problems.summary(len(records.images))}")
         return records.draw(self.fraction, self.seed) if split == "train" else records

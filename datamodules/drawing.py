@@ -29,6 +29,11 @@ HATCH = 8
 """Pixels between the lines of a hatched box."""
 
 
+def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) to be looked at, of (H, W, C): the first three channels, of one or two the first as grey."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
 def class_colour(label: int) -> tuple[int, int, int]:
     """RGB of a class index."""
     return PALETTE[label % len(PALETTE)]

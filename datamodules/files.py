@@ -9,7 +9,7 @@ from pathlib import Path
 
 IMAGE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
-    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(".npy", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 """Which files of a folder are its images, in lower case."""
 

@@ -20,12 +20,14 @@ class Record:
         info: image id, file name and size.
         annotations: its objects and ignore regions, in the displayed image.
         turn: EXIF orientation that is left to be applied to its decoded pixels, see `images.orientation`.
+        bands: channels that decoding gives; 3 are RGB, whatever of grey or palette is in the file.
     """
 
     path: str
     info: ImageInfo
     annotations: Annotations
     turn: int = 1
+    bands: int = 3
 
 
 @dataclass(frozen=True, slots=True)

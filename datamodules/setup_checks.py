@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,22 @@ def check_setup(records: Mapping[Split, Records], fitting: bool, batch_size: int
         yield from _check_boxes(shares, split)
     if fitting and {"train", "val"} <= records.keys():
         yield from _check_training(records["train"], records["val"], batch_size)
+
+
+def require_channels(records: Records, channels: int) -> Records:
+    """The records with as many channels as asked for: of colours three, of arrays and TIFFs all they have.
+
+    Raises:
+        DataError: if an image has others.
+    """
+    for image in records.images:
+        # A TIFF's channels beyond colour may be dropped, as transparency is; an array says no such thing.
+        if image.bands != channels and (channels != 3 or image.path.lower().endswith(".npy")):
+            raise DataError(
+                f"{image.path} has {image.bands} channels, but data.channels is {channels}: set it and "
+                f"model.network.in_channels to {image.bands}, or convert the image"
+            )
+    return replace(records, images=[replace(image, bands=channels) for image in records.images])
 
 
 def _check_boxes(shares: NDArray[np.float64], split: Split) -> Iterator[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch
-from datamodules.drawing import draw_boxes, hatch_boxes, write_names
+from datamodules.drawing import as_rgb, draw_boxes, hatch_boxes, write_names
 from datamodules.images.decoding import image_loader
 from detector.base import count
 from detector.module import Detector
@@ -167,10 +167,7 @@ def draw(
         (3, H, 2 W) uint8; one colour per class, ignore boxes hatched.
     """
     info, annotations = batch.infos[index], batch.annotations[index]
-    image = batch.images[index]
-    if len(image) != 3:  # grey, or RGB and more
-        image = image[:1].expand(3, -1, -1) if len(image) < 3 else image[:3]
-    left = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy().copy()
+    left = as_rgb((batch.images[index] * 255).round().byte().permute(1, 2, 0).cpu().numpy()).copy()
     right = left.copy()
     found = detections.scores >= min_score
     labels = detections.labels[found].cpu().numpy()

@@ -37,7 +37,7 @@ class ImageRows:
     def __init__(
         self, path: Path, image_id: int, file_name: str, header: Header, frame: int = UPRIGHT
     ) -> None:
-        self.path, self.turn, self.frame = path, header.turn, frame
+        self.path, self.header, self.frame = path, header, frame
         self.info = ImageInfo(image_id, printable(file_name), header.size)
         self.rows: list[Row] = []
 
@@ -79,7 +79,9 @@ class ImageRows:
             ignore_boxes=_corners(ignored),
             ignore_labels=np.array([row.label for row in ignored], dtype=np.int64),
         )
-        return Record(str(self.path), self.info, annotations, self.turn), len(self.rows) - len(kept)
+        return Record(str(self.path), self.info, annotations, self.header.turn, self.header.bands), len(
+            self.rows
+        ) - len(kept)
 
 
 def _corners(rows: list[Row]) -> np.ndarray:

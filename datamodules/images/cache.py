@@ -44,7 +44,7 @@ class CachedImages:
 
     Args:
         path: the file.
-        shapes: (h, w, 3) of the images in it.
+        shapes: (h, w, channels) of the images in it.
     """
 
     def __init__(self, path: Path, shapes: Sequence[tuple[int, int, int]]) -> None:
@@ -56,7 +56,7 @@ class CachedImages:
         return CachedImages, (self.path, self.shapes)
 
     def get(self, index: int) -> NDArray[np.uint8] | None:
-        """An image (h, w, 3) uint8 RGB, read-only, or None if it is not in the file."""
+        """An image (h, w, channels) uint8, read-only, or None if it is not in the file."""
         end = self.offsets[-1]
         if index >= len(self.shapes) or not self.data[end + index]:
             return None
@@ -133,7 +133,7 @@ def _key(images: Images, count: int) -> tuple[str, str]:
     state = []
     for name, record in zip(names, records, strict=True):
         found = os.stat(name) if os.path.exists(name) else None
-        state.append((found and (found.st_size, found.st_mtime_ns), record.info.size))
+        state.append((found and (found.st_size, found.st_mtime_ns), record.info.size, record.bands))
     return _hash([settings, names]), _hash(state)
 
 

@@ -5,6 +5,7 @@ k, the reduction of an image: its decoded pixels stand for blocks of k x k of th
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image, ImageSequence
 
-from datamodules.images.headers import read_header
+from datamodules.drawing import as_rgb
+from datamodules.images.headers import ARRAY, read_header
 from datamodules.images.orientation import UPRIGHT, displayed_size, turn_image
 from datamodules.problems import DataError
 from datamodules.records import Record, Records
@@ -90,7 +93,7 @@ class Images:
         return len(self.records)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """An image (h, w, 3) uint8 RGB, at its reduction; see `read_image`."""
+        """An image (h, w, bands) uint8, RGB if three, at its reduction; see `read_image`."""
         image = self.stored.get(index) if self.stored else None
         return self.decode(index) if image is None else image
 
@@ -100,7 +103,10 @@ class Images:
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Shape of the image, without reading it."""
-        return (*reduced_size(self.records[index].info.size, self.reductions[index]), 3)
+        return (
+            *reduced_size(self.records[index].info.size, self.reductions[index]),
+            self.records[index].bands,
+        )
 
 
 def reduction(scale: float) -> int:
@@ -118,7 +124,7 @@ def reduced_size(size: tuple[int, int], k: int) -> tuple[int, int]:
 
 
 def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArray[np.uint8]:
-    """Decode an image: (h, w, 3) uint8 RGB, as displayed (turned as EXIF says).
+    """Decode an image: (h, w, bands) uint8, RGB if three, as displayed (turned as EXIF says).
 
     A point (x, y) of the original lies at exactly (x / k, y / k), whether or not k divides the sides.
 
@@ -131,7 +137,7 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     Raises:
         DataError: if the file cannot be read or has another size than its record.
     """
-    return _read(record.path, record.info.size, record.turn, k, reduced_decode)
+    return _read(record.path, record.info.size, record.turn, record.bands, k, reduced_decode)
 
 
 def read_image_file(path: str) -> NDArray[np.uint8]:
@@ -141,19 +147,22 @@ def read_image_file(path: str) -> NDArray[np.uint8]:
         DataError: if the file cannot be read rightly.
     """
     header = read_header(Path(path))
-    return _read(path, header.size, header.turn)
+    return _read(path, header.size, header.turn, header.bands if path.lower().endswith(ARRAY) else 3)
 
 
 def _read(
-    path: str, displayed: tuple[int, int], turn: int, k: int = 1, reduced_decode: bool = True
+    path: str, displayed: tuple[int, int], turn: int, bands: int = 3, k: int = 1, reduced_decode: bool = True
 ) -> NDArray[np.uint8]:
     stored = displayed_size(displayed, turn)
     # A last block partly beyond the edge would come first in an image that is turned.
     whole_blocks = turn == UPRIGHT or reduced_size(stored, k) == (stored[0] / k, stored[1] / k)
     try:
         data = Path(path).read_bytes()
-        size, image = _decode(data, stored, k, reduced_decode and whole_blocks)
-    except (OSError, cv2.error):
+        if bands == 3 and not path.lower().endswith(ARRAY):
+            size, image = _decode(data, stored, k, reduced_decode and whole_blocks)
+        else:
+            size, image = _decode_bands(data, path, bands)
+    except (OSError, ValueError, cv2.error):
         problem = "is not a readable image" if os.path.exists(path) else "does not exist"
         message = f"{path} {problem}: restore the file or remove it from the annotations"
         raise DataError(message) from None
@@ -195,6 +204,28 @@ def _decode(
     return image.shape[:2], cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
 
 
+def _decode_bands(data: bytes, path: str, bands: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The size (height, width) and all channels of an array, of a TIFF, or of its pages.
+
+    Raises:
+        OSError, ValueError: if it is none.
+    """
+    if path.lower().endswith(ARRAY):
+        image = np.load(io.BytesIO(data), allow_pickle=False)
+    else:
+        # Not cv2, which multiplies the colours by a fourth channel, as by transparency.
+        with Image.open(io.BytesIO(data)) as file:
+            image = np.dstack([np.asarray(page) for page in ImageSequence.Iterator(file)])
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    image = image.reshape(*image.shape[:2], -1)
+    if image.shape[2] == 1:
+        image = np.repeat(image, bands, axis=2)
+    if image.shape[2] != bands:
+        raise ValueError(f"{image.shape[2]} bands")
+    return (image.shape[0], image.shape[1]), np.ascontiguousarray(image)
+
+
 def _average_blocks(image: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     h, w = reduced_size((height, width), k)
@@ -205,6 +236,6 @@ def _average_blocks(image: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
 
 
 def image_loader(records: Records) -> Callable[[int], NDArray[np.uint8]]:
-    """Function that reads the original image of an id."""
+    """Function that reads the original image of an id, (h, w, 3) RGB to be looked at."""
     by_id = {record.info.image_id: record for record in records.images}
-    return lambda image_id: read_image(by_id[image_id])
+    return lambda image_id: as_rgb(read_image(by_id[image_id]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
@@ -41,6 +42,11 @@ BESIDE = {
 }
 """Endings of what tools leave beside images."""
 
+ARRAY = ".npy"
+"""Ending of numpy's files: (height, width) or (height, width, bands) of 8 or 16 bits."""
+
+MOST_BANDS = 8
+
 UNREADABLE_MODES = {"I": "32-bit numbers", "F": "32-bit floating-point numbers", "LAB": "CIE Lab colours"}
 """Pixels of TIFF files that cv2 refuses, or takes for RGB."""
 
@@ -64,12 +70,14 @@ class Header:
         orientation: EXIF's, how the stored pixels are turned for display; 1 for not at all.
         turn: the part of it that is left to do once the image is decoded: TIFF's decoders turn by themselves.
         sixteen_bits: whether it is grey with 16 bits a pixel.
+        bands: channels that it has, if it is an array or a TIFF of more than colours; else 3, for RGB.
     """
 
     size: tuple[int, int]
     orientation: int
     turn: int
     sixteen_bits: bool
+    bands: int = 3
 
 
 def images_in(folder: Path, deep: bool = False) -> list[Path]:
@@ -90,7 +98,12 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
             f"{folder}: files that are no images by their ending are left out ({kinds}): convert to JPEG or "
             "PNG what is one"
         )
-    return sorted(path for path in files if is_image(path))
+    images = [path for path in files if is_image(path)]
+    # Other trainers keep decoded copies as arrays beside the images.
+    originals = {path.with_suffix("") for path in images if path.suffix.lower() != ARRAY}
+    return sorted(
+        path for path in images if path.suffix.lower() != ARRAY or path.with_suffix("") not in originals
+    )
 
 
 def same_names(paths: Iterable[Path]) -> list[list[Path]]:
@@ -192,6 +205,8 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
     """The header of a file, or what is wrong with it."""
     try:
         require_file(path)
+        if path.suffix.lower() == ARRAY:
+            return _inspect_array(path)
         with path.open("rb") as file, Image.open(file) as image:
             kind, mode, tail = image.format or "", image.mode, b""
             if kind == "PNG":
@@ -205,6 +220,7 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
                 size=size if kind == "TIFF" else displayed_size(size, orientation),
                 orientation=orientation,
                 turn=UPRIGHT if kind == "TIFF" else orientation,
+                bands=_bands(image),
                 sixteen_bits=mode.startswith("I;16") or (kind, mode) in (("PNG", "I"), ("PPM", "I")),
             )
             if kind not in READABLE:
@@ -223,3 +239,28 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
     if kind == "TIFF" and mode in UNREADABLE_MODES:
         return f"holds {UNREADABLE_MODES[mode]}: convert it to 8 bits a channel, grey or RGB"
     return header
+
+
+def _bands(image: Image.Image) -> int:
+    """Of a TIFF with a fourth channel, or with grey pages, their number; else 3."""
+    if image.format != "TIFF":
+        return 3
+    pages: int = getattr(image, "n_frames", 1) if image.mode.startswith(("L", "I;16")) else 1
+    return pages if pages > 1 else 4 if image.mode == "RGBA" else 3
+
+
+def _inspect_array(path: Path) -> Header | str:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    bands = array.shape[2] if array.ndim == 3 else 1
+    if (
+        array.ndim not in (2, 3)
+        or not array.size
+        or array.dtype not in (np.uint8, np.uint16)
+        or bands > MOST_BANDS
+    ):
+        return (
+            f"is an array {array.shape} of {array.dtype}: it must be (height, width) or (height, width, "
+            f"2 to {MOST_BANDS} bands) of uint8 or uint16"
+        )
+    size = array.shape[0], array.shape[1]
+    return Header(size, UPRIGHT, UPRIGHT, array.dtype == np.uint16, 3 if bands == 1 else bands)

@@ -101,7 +101,7 @@ def blank_sample(record: Record) -> Sample:
     boxes, labels, areas = np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32)
     everywhere = np.array([[0, 0, width, height]], dtype=np.float32)
     return Sample(
-        image=np.full((height, width, 3), FILL, dtype=np.uint8),
+        image=np.full((height, width, record.bands), FILL, dtype=np.uint8),
         boxes=boxes,
         labels=labels,
         ignore_boxes=everywhere,

@@ -34,7 +34,7 @@ def make_loader(
         dataset,
         **batches,
         num_workers=num_workers,
-        collate_fn=Handover(num_workers, 3 * pixels),
+        collate_fn=Handover(num_workers, dataset.records[0].bands * pixels),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         worker_init_fn=_start_worker,

@@ -24,14 +24,15 @@ def to_float(batch: Batch) -> Batch:
 def change_colour(images: Tensor, colour: Tensor) -> Tensor:
     """Change hue, saturation, brightness and contrast of each image.
 
-    Hue is a rotation about the grey axis, so grey pixels stay grey. Contrast is about the image's mean.
+    Hue is a rotation about the grey axis, so grey pixels stay grey. Contrast is about the image's mean. Bands
+    beside RGB, such as thermal ones, take part in brightness and contrast alone; so do images without RGB.
 
     Args:
-        images: (B, 3, H, W) float RGB in [0, 1].
+        images: (B, C, H, W) float in [0, 1]; the first three channels are RGB.
         colour: (B, 4) brightness, contrast and saturation factors, and hue shift in turns.
 
     Returns:
-        (B, 3, H, W) in [0, 1].
+        (B, C, H, W) in [0, 1].
     """
     brightness, contrast, saturation, hue = colour.to(images).unbind(1)
     eye = torch.eye(3).to(images)
@@ -40,7 +41,13 @@ def change_colour(images: Tensor, colour: Tensor) -> Tensor:
     angle = (2 * torch.pi * hue)[:, None, None]
     # Rodrigues' rotation about (1, 1, 1) / sqrt 3; saturation scales its part across the axis.
     across = angle.cos() * (eye - grey) + angle.sin() * cross
-    matrix = brightness[:, None, None] * (grey + saturation[:, None, None] * across)
+    rgb = brightness[:, None, None] * (grey + saturation[:, None, None] * across)
+    channels = images.shape[1]
+    matrix = rgb
+    if channels != 3:
+        matrix = brightness[:, None, None] * torch.eye(channels).to(images)
+        if channels > 3:
+            matrix[:, :3, :3] = rgb
     # All of it is one affine map of the three channels, so the pixels are passed over only once.
     flat = images.flatten(2)
     contrast = contrast[:, None, None]

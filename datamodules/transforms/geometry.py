@@ -186,7 +186,7 @@ def compose(
         size: (H, W) of the canvas.
         min_visibility: share of an object's area, in [0, 1].
     """
-    canvas = np.full((*size, 3), FILL, dtype=np.uint8)
+    canvas = np.full((*size, samples[0].image.shape[2]), FILL, dtype=np.uint8)
     for sample, placement in zip(samples, placements, strict=True):
         placement.paste(sample.image, canvas)
     boxes, visible = move([sample.boxes for sample in samples], placements)

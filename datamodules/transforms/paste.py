@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,7 +77,7 @@ class Patch:
     def background(self) -> NDArray[np.floating]:
         """Mean colour of the ring, (3,)."""
         weights = 1 - self.opacity.reshape(-1)
-        mean: NDArray[np.floating] = weights @ self.image.reshape(-1, 3) / weights.sum()
+        mean: NDArray[np.floating] = weights @ self.image.reshape(len(weights), -1) / weights.sum()
         return mean
 
     def mirrored(self) -> Patch:
@@ -167,7 +166,7 @@ def _cut(source: Source, index: int, rng: np.random.Generator) -> Patch | None:
         return None
     w, h = scaled(x2 - x1, scale), scaled(y2 - y1, scale)
     placement = Placement((x1, y1, x2, y2), (0, 0, w, h))
-    pixels = np.empty((h, w, 3), dtype=np.uint8)
+    pixels = np.empty((h, w, sample.image.shape[2]), dtype=np.uint8)
     placement.paste(sample.image, pixels)
     moved = move([box[None]], [placement])[0][0]
     return Patch(pixels, _opacity(moved, h, w), moved)
@@ -229,7 +228,7 @@ def _choose(
     free = places[inside & ~_overlap(places, taken).any(axis=1)]
     if not len(free):
         return None
-    colours = np.array([cv2.mean(canvas[y1:y2, x1:x2])[:3] for x1, y1, x2, y2 in free.tolist()])
+    colours = np.array([canvas[y1:y2, x1:x2].mean(axis=(0, 1)) for x1, y1, x2, y2 in free.tolist()])
     unlike = np.abs(colours - patch.background).mean(axis=1)
     if unlike.min() > UNLIKE:
         return None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import DetectionDataModule
-from datamodules.drawing import class_colour, draw_boxes, hatch_boxes
+from datamodules.drawing import as_rgb, class_colour, draw_boxes, hatch_boxes
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import data_module
 
@@ -82,8 +82,8 @@ def _samples(module: DetectionDataModule) -> Iterator[NDArray[np.uint8]]:
     """Training images with their boxes, after the step on the device."""
     for batch in module.train_dataloader():
         images = module.on_after_batch_transfer(batch, 0).images.permute(0, 2, 3, 1)
-        for i, image in enumerate((images * 255).round().byte().contiguous().numpy()):
-            mine = batch.image_index == i
+        for i, pixels in enumerate((images * 255).round().byte().contiguous().numpy()):
+            image, mine = as_rgb(pixels).copy(), batch.image_index == i
             hatch_boxes(image, batch.ignore_boxes[batch.ignore_index == i].numpy())
             draw_boxes(image, batch.boxes[mine].numpy(), batch.labels[mine].numpy())
             yield image

@@ -9,6 +9,7 @@ from datamodules.base import DetectionDataModule
 from datamodules.files import printable
 from datamodules.problems import DataError, Problems
 from datamodules.records import Record, Split
+from datamodules.setup_checks import require_channels
 from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
 from pinpoint.doctor.findings import Finding
 from pinpoint.doctor.near_duplicates import Pair, find_pairs
@@ -55,7 +56,7 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the findings say it with file and row
-                images = reader(data.class_names, problems).images
+                images = require_channels(reader(data.class_names, problems), data.channels).images
         except DataError as error:
             images, failed = [], [Finding("unusable", split, "", str(error))]
         paths |= dict.fromkeys((*problems.images, *(record.path for record in images)), split)

@@ -15,7 +15,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from datamodules.images.decoding import read_image
+from datamodules.images.headers import ARRAY
 from datamodules.images.orientation import turn_image
+from datamodules.problems import DataError
 from datamodules.progress import progress_bar
 from datamodules.records import Record
 
@@ -80,6 +83,8 @@ def unusual_modes(pixels: Iterable[Pixels]) -> list[str]:
 
 def _read(record: Record) -> Pixels:
     path = record.path
+    if record.bands != 3 or path.lower().endswith(ARRAY):
+        return _read_bands(record)
     mode, side, damage = "", (THUMBNAIL, THUMBNAIL), ""
     try:
         with Image.open(path) as image:
@@ -97,6 +102,15 @@ def _read(record: Record) -> Pixels:
     # Damaged files bring Pillow to raise nearly anything.
     except Exception as error:
         return Pixels(mode, np.zeros(side, np.uint8), str(error) or type(error).__name__)
+
+
+def _read_bands(record: Record) -> Pixels:
+    """What Pillow does not know: its mean channel."""
+    try:
+        grey = Image.fromarray(read_image(record).mean(axis=2).astype(np.uint8))
+    except DataError as error:
+        return Pixels("", np.zeros((THUMBNAIL, THUMBNAIL), np.uint8), str(error))
+    return Pixels("RGB", np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -312,6 +313,12 @@ def test_hidden_files_and_other_endings(tmp_path):
         (tmp_path / "images" / name).write_bytes(b"\0")
     with pytest.warns(UserWarning, match=r"no images by their ending are left out \(1 \.heic\)"):
         assert len(read_visdrone(tmp_path).images) == 1
+
+
+def test_copies_that_other_trainers_keep_beside_images_are_no_images(tmp_path):
+    yolo(tmp_path)
+    np.save(tmp_path / "images" / "0.npy", np.zeros((SIDE, SIDE, 3), np.uint8))
+    assert len(read_yolo(read_description(tmp_path / "data.yaml"), "train").images) == 1
 
 
 def test_turned_images_in_every_format(tmp_path):
