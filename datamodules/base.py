@@ -59,6 +59,7 @@ class DetectionDataModule(LightningDataModule):
             images.
         val_group: regular expression, found in the file names; images in which it finds the same text,
             such as frames of one flight, stay together in training or validation.
+        val_groups: CSV of `file` and `group` to the same end, such as the doctor's groups.csv.
         val_seed: which images are taken; runs of another `seed` are scored on the same ones.
         folds: number of parts for cross-validation, in place of `val_fraction`.
         fold: which part validates, from 0.
@@ -84,6 +85,7 @@ class DetectionDataModule(LightningDataModule):
         channels: int = 3,
         val_fraction: float | None = None,
         val_group: str | None = None,
+        val_groups: Path | None = None,
         val_seed: int = 0,
         folds: int | None = None,
         fold: int = 0,
@@ -96,7 +98,7 @@ class DetectionDataModule(LightningDataModule):
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
         if min(image_size) < 1:
             raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
-        self.division = Division(val_fraction, val_group, folds, fold, val_seed)
+        self.division = Division(val_fraction, val_group, val_groups, folds, fold, val_seed)
         self.readers = divided(readers, self.division) if self.division else readers
         self.class_names = list(class_names)
         self.image_size = (image_size[0], image_size[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.files import read_text
 from datamodules.problems import DataError, Problems, Reader
 from datamodules.records import Record, Records, Split
 
@@ -23,6 +24,8 @@ class Division:
         fraction: share of the images that validate; of `folds` one part in that many.
         group: regular expression, found in the file name; images in which it finds the same text (its groups,
             if it has any) stay together, as do frames of one flight. Each image for itself if not given.
+        groups: CSV of `file` and `group`, such as the doctor's groups.csv of near duplicates; what it does
+            not name goes by `group`.
         folds: number of parts for cross-validation.
         fold: which of them validates, from 0.
         seed: which images validate.
@@ -33,6 +36,7 @@ class Division:
 
     fraction: float | None = None
     group: str | None = None
+    groups: Path | None = None
     folds: int | None = None
     fold: int = 0
     seed: int = 0
@@ -47,8 +51,10 @@ class Division:
             raise ValueError(
                 f"data.folds must be at least 2 and data.fold below it, not {self.folds}, {self.fold}"
             )
-        if not self and (self.group is not None or self.fold):
-            raise ValueError("data.val_group and data.fold need data.val_fraction or data.folds")
+        if not self and (self.group is not None or self.groups is not None or self.fold):
+            raise ValueError(
+                "data.val_group, data.val_groups and data.fold need data.val_fraction or data.folds"
+            )
         try:
             re.compile(self.group or "")
         except re.error as error:
@@ -67,8 +73,9 @@ class Division:
             DataError: if there are not enough groups, or the expression finds none.
         """
         names: dict[str, list[str]] = {}
-        for image in images:
-            names.setdefault(self._group(image.info.file_name), []).append(image.info.file_name)
+        known = _read_groups(self.groups) if self.groups else {}
+        for name in (image.info.file_name for image in images):
+            names.setdefault(known.get(name) or self._group(name), []).append(name)
         parts = self.folds or 2
         if len(names) < parts:
             of = f" by data.val_group ({self.group})" if self.group else ""
@@ -97,6 +104,15 @@ class Division:
         if found is None:
             raise DataError(f"data.val_group ({self.group}) finds nothing in the file name {name}")
         return "/".join(part or "" for part in found.groups()) if found.groups() else found.group()
+
+
+def _read_groups(file: Path) -> dict[str, str]:
+    """Group of each file name."""
+    try:
+        rows = list(csv.DictReader(read_text(file).splitlines()))
+        return {row["file"]: row["group"] for row in rows}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{file} cannot be read ({error!r}): it must have columns file and group") from None
 
 
 def divided(readers: Mapping[Split, Reader], division: Division) -> dict[Split, Reader]:

@@ -12,7 +12,7 @@ from datamodules.records import Record, Split
 from datamodules.setup_checks import require_channels
 from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
 from pinpoint.doctor.findings import Finding
-from pinpoint.doctor.near_duplicates import Pair, find_pairs
+from pinpoint.doctor.near_duplicates import Pair, connected, find_pairs
 from pinpoint.doctor.objects import Objects, gather
 from pinpoint.doctor.pixels import Pixels, read_pixels
 from pinpoint.doctor.rows import check_rows
@@ -31,6 +31,7 @@ class Diagnosis:
         findings: everything that is wrong or worth knowing.
         objects: the objects of each split that could be read.
         leaks: images of val with their near duplicates in train.
+        groups: file names of images that show the same thing, first name first.
     """
 
     class_names: list[str]
@@ -38,6 +39,7 @@ class Diagnosis:
     findings: list[Finding] = field(default_factory=list)
     objects: dict[Split, Objects] = field(default_factory=dict)
     leaks: list[tuple[Pair, Pixels, Pixels]] = field(default_factory=list)
+    groups: list[list[str]] = field(default_factory=list)
 
 
 def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagnosis:
@@ -74,16 +76,20 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         findings += check_images(images, pixels.get(split), split)
         result.objects[split] = gather(images, data.image_size)
     findings += check_classes(result.objects, data.class_names)
+    alike: list[tuple[str, str]] = []
     for split, other in COMPARED:
         if split in pixels and other in pixels:
             thumbnails = {name: [image.thumbnail for image in pixels[name]] for name in (split, other)}
             pairs = find_pairs(thumbnails[split], None if other == split else thumbnails[other])
             findings += describe_pairs(pairs, records[split], records[other], split, other != split)
+            names = [[image.info.file_name for image in records[name]] for name in (split, other)]
+            alike += [(names[0][pair.query], names[1][pair.other]) for pair in pairs]
             result.leaks += [
                 (pair, pixels[split][pair.query], pixels[other][pair.other])
                 for pair in pairs
                 if other != split
             ]
+    result.groups = connected(alike)
     result.findings = [
         replace(finding, image=printable(finding.image), message=printable(finding.message))
         for finding in findings

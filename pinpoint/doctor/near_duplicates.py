@@ -6,7 +6,7 @@ N queries, M others, K hashed parts of a query.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -89,6 +89,15 @@ def find_pairs(queries: Sequence[Thumbnail], others: Sequence[Thumbnail] | None 
         matches = pool.map(best, range(len(queries)), _candidates(hashes, other_hashes, earlier))
         done = progress_bar(matches, len(queries), "comparing images")
         return [match for match in done if match]
+
+
+def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Names that pairs connect, directly or through others: sorted groups of sorted names."""
+    group: dict[str, set[str]] = {}
+    for first, second in pairs:
+        merged = group.get(first, {first}) | group.get(second, {second})
+        group |= dict.fromkeys(merged, merged)
+    return sorted(map(sorted, {id(names): names for names in group.values()}.values()))
 
 
 def aligned_correlation(first: Thumbnail, second: Thumbnail) -> float:

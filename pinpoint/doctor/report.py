@@ -19,7 +19,7 @@ EXAMPLES = 5
 
 
 def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[Path], command: str) -> None:
-    """Write `report.md`, `findings.csv`, `advice.yaml` and the pictures.
+    """Write `report.md`, `findings.csv`, `groups.csv` of near duplicates, `advice.yaml` and the pictures.
 
     Args:
         result: see `examine`.
@@ -34,6 +34,11 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
         table.writerow(("severity", "kind", "split", "image", "message"))
         for kind, group in by_kind(result.findings).items():
             table.writerows((KINDS[kind].severity, *astuple(finding)) for finding in group)
+    if result.groups:
+        with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(("file", "group"))
+            table.writerows((member, names[0]) for names in result.groups for member in names)
     lines = [f"# The doctor on {name}", "", f"    {command}", ""]
     if result.objects:
         draw_overview(result.objects, result.class_names, result.image_size).savefig(folder / "overview.png")

@@ -54,6 +54,19 @@ def test_folds_share_the_images_between_them():
     assert sorted(len(part) for part in flights) == [20, 20, 30, 30]
 
 
+def test_groups_of_a_file(tmp_path):
+    file = tmp_path / "groups.csv"
+    alike = [f"flight{k}_0.jpg" for k in range(10)]
+    file.write_text("file,group\n" + "".join(f"{name},first\n" for name in alike))
+    for seed in range(5):
+        chosen = Division(0.5, groups=file, seed=seed).validates(HUNDRED)
+        assert len(chosen & set(alike)) in (0, 10)
+        assert 45 <= len(chosen) <= 55
+    file.write_text("name\na\n")
+    with pytest.raises(DataError, match=r"groups\.csv cannot be read .*: it must have columns file"):
+        Division(0.5, groups=file).validates(HUNDRED)
+
+
 def test_too_few_groups():
     with pytest.raises(
         DataError, match=r"100 training images make 1 groups by data\.val_group \(flight\), too few"
@@ -73,7 +86,7 @@ def test_too_few_groups():
         ({"fraction": 0.5, "folds": 2}, "exclude each other"),
         ({"folds": 1}, "at least 2"),
         ({"folds": 3, "fold": 3}, "data.fold below it"),
-        ({"group": "a"}, "need data.val_fraction"),
+        ({"group": "a"}, "need data.val_fraction or data.folds"),
         ({"fraction": 0.5, "group": "("}, "no regular expression"),
     ],
 )

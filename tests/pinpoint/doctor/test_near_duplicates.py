@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pinpoint.doctor.near_duplicates import aligned_correlation, difference_hash, find_pairs
+from pinpoint.doctor.near_duplicates import aligned_correlation, connected, difference_hash, find_pairs
 
 
 def picture(seed, size=256):
@@ -63,6 +63,12 @@ def test_within_a_split_the_earlier_image_is_named():
     images = [thumbnail(picture(seed)) for seed in (0, 1, 2)]
     images.append(thumbnail(encoded_again(picture(1))))
     assert [(pair.query, pair.other) for pair in find_pairs(images)] == [(3, 1)]
+
+
+def test_groups_are_what_pairs_connect():
+    pairs = [("d", "c"), ("b", "a"), ("f", "e"), ("c", "b"), ("a", "d")]
+    assert connected(pairs) == [["a", "b", "c", "d"], ["e", "f"]]
+    assert connected([]) == []
 
 
 def test_the_hash_compares_neighbours():
