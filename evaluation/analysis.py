@@ -31,6 +31,12 @@ from evaluation.errors import (
 from evaluation.matching import Ints, Reals
 from evaluation.results import Results
 
+LEAST_SHOWN = 0.05
+"""Score below which confusion and pictures leave detections out.
+
+The best F1 of a class that is hardly learned may lie at 0.001, where false detections cover the images.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
@@ -42,10 +48,10 @@ class Analysis:
         curves: C curves of precision, recall and F1.
         thresholds: (C,) score threshold of the best F1 of each class.
         target: (D,) what each detection found, `evaluation.errors.find_objects`.
-        shown: (D,) the same with the detections below the thresholds ignored.
+        shown: (D,) the same with the detections below the thresholds, or `LEAST_SHOWN`, ignored.
         error_counts: number of errors of each of TIDE's types.
         error_costs: AP50 and the cost of each type, by size range.
-        confusion: (C + 1, C + 1) at the thresholds, see `evaluation.errors.confusion_by_class`.
+        confusion: (C + 1, C + 1) of what is shown, see `evaluation.errors.confusion_by_class`.
         size_confusion: (K + 1, K + 1) likewise, see `evaluation.errors.confusion_by_size`.
         calibration: scores against precision.
         crowding: numbers of objects (K,) and recalls (K,) by crowding.
@@ -99,6 +105,7 @@ def analyse(results: Results, class_names: Sequence[str], max_detections: int = 
     errors = find_errors(results, target)
     curves = precision_recall_curves(results, target, classes)
     thresholds = np.array([curve.best[0] for curve in curves])
+    visible = np.maximum(thresholds, LEAST_SHOWN)
     counts = {name: int((errors.kind == i).sum()) for i, name in enumerate(ERRORS)}
     return Analysis(
         class_names=class_names,
@@ -106,11 +113,11 @@ def analyse(results: Results, class_names: Sequence[str], max_detections: int = 
         curves=curves,
         thresholds=thresholds,
         target=target,
-        shown=find_objects(results, classes, max_detections, thresholds),
+        shown=find_objects(results, classes, max_detections, visible),
         error_counts=counts | {"missed": int(errors.missed.sum())},
         error_costs=error_costs(results, target, errors, classes),
-        confusion=confusion_by_class(results, classes, thresholds),
-        size_confusion=confusion_by_size(results, classes, thresholds),
+        confusion=confusion_by_class(results, classes, visible),
+        size_confusion=confusion_by_size(results, classes, visible),
         calibration=calibration(results, target),
         crowding=recall_by_crowding(results, target),
         mean_iou=mean_iou_by_class(results, target, class_names),

@@ -178,7 +178,7 @@ def draw_calibration(result: Calibration) -> Figure:
     axes.plot(result.score, result.precision, "o", color="#1f77b4", markersize=4, label="mean score")
     axes.set(xlabel="score", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
     axes.set_title(f"expected calibration error {result.error:.3f}", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
