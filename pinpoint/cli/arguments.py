@@ -41,7 +41,7 @@ HABITS = {
     "model.network.pretrained": ("pretrained",),
     "model.network.strides": ("strides", "stride"),
     "ckpt_path": ("weights", "resume", "ckpt", "checkpoint", "resume_from"),
-    "model.init_from": ("init_from", "load_from", "finetune", "init_weights"),
+    "model.init_from": ("weights", "init_from", "load_from", "finetune", "init_weights"),
     "seed_everything": ("seed",),
     "config": ("cfg", "recipe", "conf"),
 }

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import DetectionDataModule
-from datamodules.drawing import as_rgb, class_colour, draw_boxes, hatch_boxes
+from datamodules.drawing import GREY, as_rgb, class_colour, draw_boxes, hatch_boxes
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import data_module
 
@@ -90,17 +90,19 @@ def _samples(module: DetectionDataModule) -> Iterator[NDArray[np.uint8]]:
 
 
 def _legend(names: Sequence[str], width: int) -> NDArray[np.uint8]:
-    """Class names in their colours, on as many lines as they need."""
+    """Class names in their colours, and what is hatched, on as many lines as they need; ASCII alone."""
+    keys = [(name.encode("ascii", "replace").decode(), class_colour(i)) for i, name in enumerate(names)]
+    keys.append(("hatched: ignored", GREY))
     places, x, row = [], 0, 1
-    for name in names:
+    for name, _ in keys:
         length = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0] + 3 * GAP
         if x and x + length > width:
             x, row = 0, row + 1
         places.append((x + GAP, row * LINE - LINE // 3))
         x += length
     legend = np.zeros((row * LINE, width, 3), dtype=np.uint8)
-    for label, (name, place) in enumerate(zip(names, places, strict=True)):
-        cv2.putText(legend, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, class_colour(label), 1, cv2.LINE_AA)
+    for (name, colour), place in zip(keys, places, strict=True):
+        cv2.putText(legend, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
     return legend
 
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, ScalarFormatter
 
 from datamodules.records import Split
+from evaluation.report.words import printable
 from pinpoint.doctor.near_duplicates import Pair
 from pinpoint.doctor.objects import Ints, Objects, Reals
 from pinpoint.doctor.pixels import Pixels
@@ -119,6 +120,8 @@ def _histogram(axes: Axes, values: Mapping[Split, Reals | Ints], edges: Reals, t
 
 def _log_ticks(axes: Axes, ticks: Sequence[float], names: Sequence[str]) -> None:
     axes.set_xscale("log", base=2)
+    every = -(-len(ticks) // 9)  # more would run into each other
+    ticks, names = ticks[::every], names[::every]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ticks, names, fontsize=8)
@@ -127,14 +130,14 @@ def _log_ticks(axes: Axes, ticks: Sequence[float], names: Sequence[str]) -> None
 def _draw_classes(axes: Axes, objects: Mapping[Split, Objects], class_names: Sequence[str]) -> None:
     counts = {split: own.per_class(len(class_names)) for split, own in objects.items()}
     order = np.argsort(-np.sum(list(counts.values()), axis=0), kind="stable")[:MOST_CLASSES]
-    height = 0.8 / len(counts)
+    height, names = 0.8 / len(counts), printable(class_names)
     for k, (split, own) in enumerate(counts.items()):
         places = np.arange(len(order)) + (k - (len(counts) - 1) / 2) * height
         bars = axes.barh(places, own[order], height, color=COLOURS[split], alpha=0.8)
         if len(order) <= 10:
             axes.bar_label(bars, [str(n) for n in own[order]], fontsize=7, padding=2)
     most = max(max(own.max(initial=1) for own in counts.values()), 1)
-    axes.set_yticks(range(len(order)), [class_names[i] for i in order], fontsize=8)
+    axes.set_yticks(range(len(order)), [names[i] for i in order], fontsize=8)
     axes.set_xscale("symlog", linthresh=1)
     axes.set(xlim=(0, most * 6), xlabel="objects of the class (log scale)")
     axes.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in range(int(np.log10(most * 6)) + 1))]))
@@ -181,7 +184,9 @@ def _draw_image_sizes(axes: Axes, objects: Mapping[Split, Objects]) -> None:
     axes.set(xlim=(0, 1.1 * largest), ylim=(0, 1.1 * largest), aspect="equal", adjustable="box")
     axes.set(xlabel="width of the image, px", ylabel="height, px")
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(frameon=False, fontsize=8, loc="upper left")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+    legend = axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     for handle in legend.legend_handles:
         handle.set_sizes([30])  # type: ignore[union-attr]
 
