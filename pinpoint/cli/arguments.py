@@ -40,7 +40,7 @@ HABITS = {
     "model.network.backbone": ("backbone", "arch", "encoder"),
     "model.network.pretrained": ("pretrained",),
     "model.network.strides": ("strides", "stride"),
-    "ckpt_path": ("weights", "resume", "ckpt", "checkpoint", "resume_from"),
+    "ckpt_path": ("resume", "ckpt", "checkpoint", "resume_from"),
     "model.init_from": ("weights", "init_from", "load_from", "finetune", "init_weights"),
     "seed_everything": ("seed",),
     "config": ("cfg", "recipe", "conf"),

@@ -28,6 +28,7 @@ model
   --model.network.backbone resnet18            any timm backbone with a feature pyramid
   --model.network.strides 4,8,16               finer levels for smaller objects
   --model.network.pretrained true              ImageNet weights, or a local file of them
+  --model.init_from coco                       start from public or other weights: docs/weights.md
   --model.network.channels 80                  width of neck and head
   --model.optimizer.lr 0.004
 trainer
