@@ -33,10 +33,10 @@ def test_ignore_boxes_are_hatched():
 def test_command_writes_a_picture(tmp_path, capsys):
     output = tmp_path / "sheet.png"
     main([*SCENES, f"--data.root={tmp_path / 'scenes'}", "--output", str(output), "--count", "4"])
-    # Four samples of 64 x 80, four pixels apart, two by two, above one line of legend.
+    # Four samples of 64 x 80, four pixels apart, two by two, above two lines of legend.
     height, width, _ = cv2.imread(str(output)).shape
-    assert (width, height) == (2 * 84, 2 * 68 + 22)
-    assert "168x158 pixels" in capsys.readouterr().out
+    assert (width, height) == (2 * 84, 2 * 68 + 44)
+    assert "168x180 pixels" in capsys.readouterr().out
 
 
 def test_sheet_shows_what_the_network_sees(coco_folder):
