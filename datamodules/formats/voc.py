@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.files import is_image, read_bytes, read_text, sidecar
+from datamodules.files import exists, files_below, is_image, read_bytes, read_text, sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
 from datamodules.formats.values import flag, number, side
@@ -104,12 +104,22 @@ def list_path(root: Path, split: Split) -> Path:
 
 
 def _stems(root: Path, split: Split) -> list[str]:
-    """Names of a split's images, without the ending that some tools write."""
+    """Names of a split's images, without the ending that some tools write; without lists, train is all."""
     file = list_path(root, split)
+    if split == "train" and not any(exists(list_path(root, listed)) for listed in ("train", "val")):
+        folder = root / "Annotations"
+        files = [
+            path for path in files_below(folder) if path.suffix.lower() == ".xml" and path.name[0] != "."
+        ]
+        if files:
+            return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
     try:
         rows = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}): it must list one image name a line") from None
+        raise DataError(
+            f"{file} cannot be read ({error}): it must list one image name a line. Without "
+            "lists, data.val_fraction=0.2 divides all annotated images"
+        ) from None
     names = {row.strip().replace("\\", "/") for row in rows if row.strip()}
     stems = sorted({str(Path(name).with_suffix("")) if is_image(Path(name)) else name for name in names})
     if not stems:

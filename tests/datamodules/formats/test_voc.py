@@ -200,3 +200,17 @@ def test_another_size_than_the_image(voc_folder):
     voc_folder.annotate("a", SIZE.replace("100", "50").replace(">50</height", ">100</height"))
     with pytest.raises(DataError, match=r"a\.jpg is 100x50 pixels, but .*a\.xml says 50x100"):
         voc_folder.read()
+
+
+def test_without_lists_all_annotated_images_are_divided(voc_folder):
+    for split in ("train", "val", "test"):
+        (voc_folder.folder / "ImageSets" / "Main" / f"{split}.txt").unlink()
+    with pytest.raises(
+        DataError, match=r"val\.txt cannot be read .*data\.val_fraction=0\.2 divides all annotated"
+    ):
+        VocDataModule(voc_folder.folder)
+    module = VocDataModule(voc_folder.folder, num_workers=0, batch_size=1, val_fraction=0.25)
+    module.setup("fit")
+    names = {s: [image.info.file_name for image in module.records[s].images] for s in ("train", "val")}
+    assert sorted(names["train"] + names["val"]) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert len(names["val"]) == 1
