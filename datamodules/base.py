@@ -40,7 +40,7 @@ class DetectionDataModule(LightningDataModule):
     Args:
         readers: how to read each split; without "test", testing uses "val".
         class_names: name of each class index.
-        image_size: height and width of the network's input.
+        image_size: height and width of the network's input, or one number for both.
         batch_size: training images a batch and device.
         val_batch_size: evaluation images a batch and device; the training batch size if not given.
         num_workers: processes that read a split for one device; by default one less than its share of
@@ -72,7 +72,7 @@ class DetectionDataModule(LightningDataModule):
         self,
         readers: Mapping[Split, Reader],
         class_names: Sequence[str],
-        image_size: tuple[int, int] = (640, 640),
+        image_size: int | tuple[int, int] = (640, 640),
         batch_size: int = 16,
         val_batch_size: int | None = None,
         num_workers: int | None = None,
@@ -96,6 +96,7 @@ class DetectionDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
+        image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(image_size) < 1:
             raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
         self.division = Division(val_fraction, val_group, val_groups, folds, fold, val_seed)

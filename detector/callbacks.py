@@ -137,16 +137,24 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 class NetworkSummary(Callback):
-    """Prints and logs the size of the network when a fit begins: parameters and multiply-accumulates."""
+    """Prints what is trained on what, and logs the network's size: parameters and multiply-accumulates."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count at the size that the data comes in."""
         assert isinstance(pl_module, Detector)
-        height, width = trainer.datamodule.image_size  # type: ignore[attr-defined]  # set by fit(datamodule=...)
+        data: DetectionDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by fit(datamodule=...)
+        height, width = data.image_size
         parameters, macs = count(pl_module.network, (height, width))
         rank_zero_info(
             f"Network: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.3f} GMACs at {height} x {width} px"
         )
+        images = {split: len(own.images) for split, own in data.records.items()}
+        rank_zero_info(
+            f"Data: {', '.join(f'{count} {split} images' for split, count in images.items())}, "
+            f"{len(data.class_names)} classes ({type(data).__name__})"
+        )
+        if (folder := trainer.log_dir) and trainer.loggers:
+            rank_zero_info(f"Run folder: {folder}")
         for logger in trainer.loggers:
             logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
 

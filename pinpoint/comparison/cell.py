@@ -51,7 +51,8 @@ def run_cell(folder: Path, arguments: Sequence[str]) -> None:
         ]
     )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
-    result = score(load_checkpoint(str(_last_checkpoint(folder))))
+    where = f"--trainer.accelerator={cli.config.trainer.accelerator}"
+    result = score(load_checkpoint(str(_last_checkpoint(folder))), where)
     result |= {
         "curves": read_curves(_attempts(folder)),
         "seconds": time.monotonic() - start,
@@ -67,14 +68,18 @@ def run_cell(folder: Path, arguments: Sequence[str]) -> None:
     unfinished.replace(folder / RESULT)
 
 
-def score(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Score a checkpoint on the validation images.
+def score(checkpoint: dict[str, Any], *options: str) -> dict[str, Any]:
+    """Score a checkpoint on the validation images, in this process alone.
+
+    Args:
+        checkpoint: see `load_checkpoint`.
+        options: where to, as for evaluate.py.
 
     Returns:
         `scores`, those of evaluate.py; `resampled`, see `evaluation.bootstrap.resampled_scores`; `images`,
         their number.
     """
-    cli = DetectionCLI.from_checkpoint(checkpoint, [])
+    cli = DetectionCLI.from_checkpoint(checkpoint, ["--trainer.devices=1", *options])
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     results = cli.model.scores.gather()
     assert results is not None, "a cell is a single process"

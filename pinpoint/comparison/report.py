@@ -103,7 +103,7 @@ def _markdown(
 
     parts = [
         f"# {len(by_variant)} variants, {len(seeds)} seeds, compared with {baseline}",
-        "All scores are COCO's, in points (0 to 100), on the validation images, with the averaged weights of "
+        "All scores are COCO's, shares of 1, on the validation images, with the averaged weights of "
         "the last epoch: no epoch is chosen by the score that is reported.",
         markdown(*_verdicts(by_variant, differences)),
         *([f"**Not finished, so left out:** {'; '.join(missing)}."] if missing else []),
@@ -161,8 +161,8 @@ def _errors(difference: Difference) -> list[str]:
     """The cells below `ERROR_COLUMNS`, after the variant."""
     low, high = difference.interval()
     degrees = f"{difference.degrees:.1f}" if difference.error > 0 else "-"
-    errors = (_points(difference.seed_error), _points(difference.image_error))
-    return [*errors, degrees, _points((high - low) / 2)]
+    errors = (_score(difference.seed_error), _score(difference.image_error))
+    return [*errors, degrees, _score((high - low) / 2)]
 
 
 def _verdicts(
@@ -243,17 +243,17 @@ def _draw_differences(
     for panel, score in zip(panels, scores, strict=False):
         panel.axvline(0, color="0.6", linewidth=1)
         for row, mine in enumerate(differences.values()):
-            low, high = (100 * bound for bound in mine[score].interval())
+            low, high = mine[score].interval()
             colour = "black" if low > 0 or high < 0 else "tab:blue"
             panel.plot([low, high], [row, row], color=colour, linewidth=1.5)
-            panel.plot(100 * mine[score].mean, row, "s", color=colour, markersize=5)
-            per_seed = 100 * mine[score].per_seed
+            panel.plot(mine[score].mean, row, "s", color=colour, markersize=5)
+            per_seed = mine[score].per_seed
             panel.plot(per_seed, np.full(len(per_seed), row + 0.2), ".", color="tab:orange", markersize=6)
         panel.set_title(_title(score), fontsize=10)
         panel.tick_params(labelsize=8)
     panels[0].set_yticks(range(len(differences)), list(differences), fontsize=9)
     panels[0].set_ylim(len(differences) - 0.5, -0.5)
-    figure.supxlabel(f"points more than {baseline}: mean and 95 % interval; orange: each seed", fontsize=9)
+    figure.supxlabel(f"more than {baseline}: mean and 95 % interval; orange: each seed", fontsize=9)
     figure.savefig(path, dpi=100)
 
 
@@ -264,7 +264,7 @@ def _draw_curves(path: Path, by_variant: Mapping[str, Sequence[Cell]]) -> None:
     for panel, (tag, title) in zip(panels, CURVES.items(), strict=True):
         for k, (name, mine) in enumerate(by_variant.items()):
             steps = mine[0].curves[tag][0]
-            values = [100 * np.interp(steps, *cell.curves[tag]) for cell in mine]
+            values = [np.interp(steps, *cell.curves[tag]) for cell in mine]
             colour = f"C{k % 10}"
             panel.plot(steps, np.mean(values, axis=0), color=colour, label=name, linewidth=1.5)
             panel.fill_between(
@@ -283,21 +283,21 @@ def _title(score: str) -> str:
     return f"AP {range_title(name)}" if name in SIDE_RANGES else score
 
 
-def _points(value: float, sign: str = "") -> str:
-    return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
+def _score(value: float, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.4f}"
 
 
 def _mean_and_spread(values: np.typing.NDArray[np.float64]) -> str:
-    mean = _points(float(values.mean()))
-    return f"{mean} ± {_points(float(values.std(ddof=1)))}" if len(values) > 1 else mean
+    mean = _score(float(values.mean()))
+    return f"{mean} ± {_score(float(values.std(ddof=1)))}" if len(values) > 1 else mean
 
 
 def _with_interval(difference: Difference) -> str:
     low, high = difference.interval()
-    text = _points(difference.mean, "+")
+    text = _score(difference.mean, "+")
     if math.isnan(low):
         return text
-    text += f" [{_points(low, '+')}, {_points(high, '+')}]"
+    text += f" [{_score(low, '+')}, {_score(high, '+')}]"
     return f"**{text}**" if low > 0 or high < 0 else text
 
 

@@ -153,8 +153,8 @@ def _gpus(task: Task) -> list[str]:
 
 def _summary(task: Task) -> str:
     cell = read_cell(task)
-    ap, ap50 = 100 * cell.scores["AP"], 100 * cell.scores["AP50"]
-    return f"{task.name}: AP {ap:.1f}, AP50 {ap50:.1f} after {cell.seconds:.0f} s"
+    ap, ap50 = cell.scores["AP"], cell.scores["AP50"]
+    return f"{task.name}: AP {ap:.3f}, AP50 {ap50:.3f} after {cell.seconds:.0f} s"
 
 
 def _time_left(seconds: float) -> str:

@@ -32,6 +32,12 @@ def test_options_of_a_training_are_left_aside():
     assert module.batch_size == 5
 
 
+def test_one_number_is_a_square(tmp_path):
+    recipe = tmp_path / "square.yaml"
+    recipe.write_text("data: {class_path: ScenesDataModule, init_args: {image_size: 96}}")
+    assert data_module([recipe]).image_size == (96, 96)
+
+
 def test_a_class_may_come_from_the_command_line_alone():
     module = data_module([], ["--data=ScenesDataModule", "--data.train_count=3"])
     assert isinstance(module, ScenesDataModule)

@@ -197,7 +197,7 @@ def test_progress_tells_the_score_and_the_time_left(stand_in, lock, capsys):
     tasks, _ = stand_in
     run(tasks, 1, lock)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("[1/4] a, seed 0: AP 10.0, AP50 nan after 1 s; about")
+    assert lines[1].startswith("[1/4] a, seed 0: AP 0.100, AP50 nan after 1 s; about")
     assert "left" not in lines[-1]
 
 

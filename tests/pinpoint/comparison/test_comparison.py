@@ -110,7 +110,7 @@ VARIANTS = {"ciou": "model.loss.box=ciou", "better": "model.loss.box=nwd", "same
 
 
 def three_variants():
-    """`better` is 10 points better with every seed; `same` is equal to the last digit."""
+    """`better` is 0.1 better with every seed; `same` is equal to the last digit."""
     offsets = {"ciou": 0.0, "better": 0.1, "same": 0.0}
     return [
         cell(name, seed, 0.3 + 0.01 * seed + offset + 0.001 * (seed == 1) * (name == "better"))
@@ -123,8 +123,8 @@ def test_the_report_says_what_is_beyond_noise(tmp_path):
     text = write_report(tmp_path, VARIANTS, three_variants(), {"command": "`compare`"})
     assert "higher, beyond noise" in text
     report = (tmp_path / "report.md").read_text()
-    assert "| better  | 41.03 ± 1.00 | **+10.03 [" in report
-    assert re.search(r"\| same +\| 31.00 ± 1.00 \| \+0.00 \[\+0.00, \+0.00\] +\| identical ", report)
+    assert "| better  | 0.4103 ± 0.0100 | **+0.1003 [" in report
+    assert re.search(r"\| same +\| 0.3100 ± 0.0100 \| \+0.0000 \[\+0.0000, \+0.0000\] +\| identical ", report)
     assert "AP large" not in report  # there are no large objects
     assert "2 comparisons were made" in report
     assert "- command: `compare`" in report
@@ -171,7 +171,7 @@ def test_unfinished_cells_are_named_and_left_out(tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "left out:** better, seed 0; same, seed 1." in report
     # Seeds 1 and 2 alone: differences of 0.101 and 0.1.
-    assert "+10.05" in report
+    assert "+0.1005" in report
     assert "| same" not in report
 
 
@@ -179,7 +179,7 @@ def test_one_seed_has_no_interval(tmp_path):
     cells = [c for c in three_variants() if c.seed == 0]
     write_report(tmp_path, VARIANTS, cells, {})
     report = (tmp_path / "report.md").read_text()
-    assert "| better  | 40.00 | +10.00 " in report
+    assert "| better  | 0.4000 | +0.1000 " in report
     assert "one seed cannot tell" in report
 
 
