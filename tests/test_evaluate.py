@@ -124,6 +124,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_scoring(
     assert "use --output DIR" in fails(capsys, monkeypatch, evaluate.main, args)
 
 
+@pytest.mark.slow
 def test_how_the_training_ran_does_not_live_on(run: Run, tmp_path: Path) -> None:
     options = [
         *run.scenes,

@@ -197,6 +197,7 @@ def test_a_run_says_what_it_was_trained_on(run: Run) -> None:
     assert hparams["model"]["network"]["init_args"]["channels"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loggers",
     [
@@ -221,6 +222,7 @@ def test_any_loggers(loggers: list[str], tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list(tmp_path.rglob("config.yaml"))) == ("false" not in loggers[0])
 
 
+@pytest.mark.slow
 def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
     options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
     train.main([*options, *log_to(tmp_path), "--trainer.enable_checkpointing=false"])

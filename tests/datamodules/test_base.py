@@ -254,6 +254,7 @@ def test_unreadable_image_gives_one_message_even_from_a_worker(coco_folder):
         cv2.imwrite(str(coco_folder.images / "2.png"), np.zeros((48, 64, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_image_that_vanished_after_setup(coco_folder):
     module = coco_folder.module()
     module.setup("validate")
