@@ -89,7 +89,7 @@ def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dic
         for count in range(1, min(len(words), DEEPEST + 1)):
             if ".".join(words[count:]) in known:
                 uncovered[".".join(words[:count]) + "."] += 1
-    prefix = max(uncovered, key=lambda prefix: (uncovered[prefix], -len(prefix)))
+    prefix = max(uncovered, key=uncovered.__getitem__)
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 

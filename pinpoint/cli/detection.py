@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from detector.fusion import fuse
 from detector.module import Detector
 from detector.progress import RunBar
 from pinpoint.cli.arguments import tidy
@@ -110,6 +111,7 @@ class DetectionCLI(LightningCLI):
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's weights do not fit the model: {error}") from error
+        cli.model.network = fuse(cli.model.network)
         return cli
 
     def fit(self) -> None:
