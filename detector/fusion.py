@@ -43,4 +43,4 @@ def _one_convolution(block: RepConv) -> nn.Sequential:
     assert narrow.bias is not None
     wide.weight.data += pad(narrow.weight.data, (1, 1, 1, 1))
     wide.bias.data += narrow.bias.data
-    return nn.Sequential(wide, nn.SiLU(inplace=True))
+    return nn.Sequential(wide, nn.SiLU())

@@ -192,11 +192,14 @@ def predict(
     sizes = [(x.shape[-2], x.shape[-1]) for x in logits]
     points, point_strides = grid_points(sizes, strides, logits[0].device)
     return Predictions(
-        logits=torch.cat([x.flatten(2) for x in logits], dim=-1).transpose(1, 2),
-        distances=torch.cat([x.flatten(2) for x in distances], dim=-1)
-        .transpose(1, 2)
-        .unflatten(-1, (4, len(bins))),
+        logits=_rows(logits),
+        distances=_rows(distances).unflatten(-1, (4, len(bins))),
         points=points,
         strides=point_strides,
         bins=bins,
     )
+
+
+def _rows(maps: Sequence[Tensor]) -> Tensor:
+    """(B, K, H, W) a level to (B, A, K): a single copy of maps whose layout is channels_last."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in maps], dim=1)

@@ -10,7 +10,10 @@ BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
-    """Convolution, batch norm and SiLU; padded so that stride 1 keeps height and width."""
+    """Convolution, batch norm and SiLU; padded so that stride 1 keeps height and width.
+
+    SiLU in place would save nothing: its gradient needs the input, so autograd copies that first.
+    """
     block: nn.Module = Conv2dNormActivation(
         in_channels,
         out_channels,
@@ -18,7 +21,8 @@ def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, 
         stride,
         groups=groups,
         norm_layer=BatchNorm,
-        activation_layer=partial(nn.SiLU, inplace=True),
+        activation_layer=nn.SiLU,
+        inplace=False,
     )
     return block
 

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import Adam, AdamW
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
@@ -223,6 +223,11 @@ class Detector(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
         optimizer = self.optimizer(self._parameter_groups())
+        if isinstance(optimizer, Adam) and self.device.type in ("cpu", "cuda"):
+            for group in optimizer.param_groups:
+                # One kernel for all tensors. Asked for here and not at construction, it leaves clipping and
+                # the unscaling of half precision to Lightning, which else refuses to clip.
+                group["fused"] = group["foreach"] is None if group["fused"] is None else group["fused"]
         for group in optimizer.param_groups:
             if group["name"].startswith("backbone"):
                 group["lr"] *= self.backbone_lr

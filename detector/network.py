@@ -61,7 +61,7 @@ class Network(DetectionNetwork):
     def forward(self, images: Tensor) -> Predictions:
         """(B, in_channels, H, W) float images in [0, 1] to predictions in pixels of these images."""
         # Images come in float32; the weights may be of another precision.
-        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
-        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        images = images.to(self.mean.dtype, memory_format=torch.channels_last)
+        normalised = (images - self.mean) / self.std
         predictions: Predictions = self.head(self.neck(self.backbone(normalised)))
         return predictions

@@ -37,7 +37,7 @@ class Conv(nn.Sequential):
             in_channels, out_channels, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
         )
         self.bn = BatchNorm(out_channels)
-        self.act = nn.SiLU(inplace=True) if activation else nn.Identity()
+        self.act = nn.SiLU() if activation else nn.Identity()
 
 
 class RepConv(nn.Module):
@@ -50,7 +50,7 @@ class RepConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W), as the input."""
-        return silu(self.conv1(x) + self.conv2(x), inplace=True)
+        return silu(self.conv1(x) + self.conv2(x))
 
 
 class Bottleneck(nn.Module):

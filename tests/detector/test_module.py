@@ -90,6 +90,26 @@ def test_an_auxiliary_branch_adds_a_quarter_of_its_loss() -> None:
     assert model.training_step(one, 0).item() == pytest.approx(1.25 * alone.item())
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_fused_adamw_steps_as_the_plain_one_and_obeys_who_sets_it(amsgrad: bool) -> None:
+    def after_three_steps(**options: bool) -> tuple[list[torch.Tensor], bool]:
+        torch.manual_seed(0)
+        model = detector(optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3, amsgrad=amsgrad, **options))
+        optimizer = model.configure_optimizers()["optimizer"]
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            for p in model.network.parameters():  # kernels in channels_last layout, and so their gradients
+                p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+            optimizer.step()
+        return [p.detach() for p in model.network.parameters()], optimizer.param_groups[0]["fused"]
+
+    (plain, off), (chosen, on) = after_three_steps(foreach=False, fused=False), after_three_steps()
+    assert (off, on) == (False, True)
+    for p, q in zip(plain, chosen, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
+    assert after_three_steps(foreach=True)[1] is False
+
+
 def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
     model = detector(warmup=0.1, final_lr=0.1)
     model.total_steps = 100
