@@ -29,6 +29,7 @@ from datamodules.setup_checks import check_setup, require_channels
 from datamodules.splits import Division, divided, write_division
 from datamodules.transforms.augment import Augment, largest_scale
 from datamodules.transforms.colour import to_float
+from datamodules.transforms.geometry import FILL
 
 DEFAULT_AUGMENT = Augment()
 DEFAULT_READING = Reading()
@@ -63,6 +64,9 @@ class DetectionDataModule(LightningDataModule):
         val_seed: which images are taken; runs of another `seed` are scored on the same ones.
         folds: number of parts for cross-validation, in place of `val_fraction`.
         fold: which part validates, from 0.
+
+    Attributes:
+        fill: grey level around the images, which the network that they are for may change.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -117,6 +121,7 @@ class DetectionDataModule(LightningDataModule):
         self.reading, self.channels = reading, channels
         self.records: dict[Split, Records] = {}
         self.evaluated_split: Split = "val"
+        self.fill = FILL
         self._images: Images | None = None
         self._resumed_step: int | None = None
 
@@ -225,6 +230,7 @@ class DetectionDataModule(LightningDataModule):
             mosaic_epochs=self._mosaic_epochs(),
             on_error=self.on_error,
             images=self._training_images(sampler.largest_sizes),
+            fill=self.fill,
         )
         workers = self._workers(len(sampler), self.batch_size)
         pixels = self.batch_size * max(height * width for height, width in sampler.largest_sizes)
@@ -256,7 +262,7 @@ class DetectionDataModule(LightningDataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader[Sample]:
         records = self.records[split].images
-        dataset = DetectionDataset(records, self.image_size, on_error=self.on_error)
+        dataset = DetectionDataset(records, self.image_size, on_error=self.on_error, fill=self.fill)
         rank, world_size = self._rank_and_world_size()
         sampler, size = EvalSampler(len(records), rank, world_size), self.val_batch_size
         workers = self._workers(len(sampler), size)

@@ -33,6 +33,7 @@ class DetectionDataset(Dataset[Sample]):
         on_error: what an image does that cannot be decoded: "raise" stops, "skip" shows it grey and ignored.
         images: the same images as pixels, in training perhaps reduced; at full size from their files if not
             given.
+        fill: grey level where no image lies.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class DetectionDataset(Dataset[Sample]):
         mosaic_epochs: int | None = None,
         on_error: OnError = "raise",
         images: Images | None = None,
+        fill: int = FILL,
     ) -> None:
         self.records, self.image_size, self.images = records, image_size, images or Images(records)
         self.augment, self.seed, self.mosaic_epochs = augment, seed, mosaic_epochs
         self.finish, self.on_error = Finish(augment) if augment else None, on_error
+        self.fill = fill
 
     def __len__(self) -> int:
         return len(self.records)
@@ -63,7 +66,7 @@ class DetectionDataset(Dataset[Sample]):
             return [self._evaluation_sample(key) for key in keys]
         plans = [self._draw_plan(self.augment, key, own, len(drawn)) for own, key in enumerate(drawn)]
         images = [self._read(key.index) for key in drawn]
-        return [self.finish(apply_plan(plan, images, self.augment), plan.rng) for plan in plans]
+        return [self.finish(apply_plan(plan, images, self.augment, self.fill), plan.rng) for plan in plans]
 
     def _draw_plan(self, augment: Augment, key: Key, own: int, count: int) -> Plan:
         closed = self.mosaic_epochs is not None and key.epoch >= self.mosaic_epochs
@@ -92,7 +95,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def _evaluation_sample(self, key: int | Key) -> Sample:
         index, size = (key.index, key.size) if isinstance(key, Key) else (key, self.image_size)
-        return letterbox(self._read(index), size)
+        return letterbox(self._read(index), size, self.fill)
 
 
 def blank_sample(record: Record) -> Sample:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from datamodules.batch import Sample
 
 FILL = 127
-"""Grey level of the canvas where no image lies."""
+"""Grey level of the canvas where no image lies, unless a network was trained with another."""
 
 SLIVER = 0.1
 """Boxes cut to a side below this, in pixels of the canvas, are gone: nothing of them can be seen."""
@@ -155,25 +155,30 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> float:
     return min(canvas[0] / size[0], canvas[1] / size[1])
 
 
-def letterbox(sample: Sample, size: tuple[int, int]) -> Sample:
+def letterbox(sample: Sample, size: tuple[int, int], fill: int = FILL) -> Sample:
     """Scale an image to fit the canvas, centred, and remember the way back in its `info`.
 
     Args:
         sample: image of any size.
         size: (H, W) of the canvas.
+        fill: grey level where no image lies.
     """
     height, width = sample.image.shape[:2]
     scale = fit((height, width), size)
     inner = scaled(width, scale), scaled(height, scale)
     left, top = (size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2
     placement = Placement((0, 0, width, height), (left, top, left + inner[0], top + inner[1]))
-    placed = compose([sample], [placement], size, min_visibility=0)
+    placed = compose([sample], [placement], size, min_visibility=0, fill=fill)
     info = replace(sample.info, scale=placement.scale, padding=(float(left), float(top)))
     return replace(placed, info=info, annotations=sample.annotations)
 
 
 def compose(
-    samples: Sequence[Sample], placements: Sequence[Placement], size: tuple[int, int], min_visibility: float
+    samples: Sequence[Sample],
+    placements: Sequence[Placement],
+    size: tuple[int, int],
+    min_visibility: float,
+    fill: int = FILL,
 ) -> Sample:
     """Paint samples onto one canvas with all their boxes and ignore boxes.
 
@@ -185,8 +190,9 @@ def compose(
         placements: where each of them goes.
         size: (H, W) of the canvas.
         min_visibility: share of an object's area, in [0, 1].
+        fill: grey level where no image lies.
     """
-    canvas = np.full((*size, samples[0].image.shape[2]), FILL, dtype=np.uint8)
+    canvas = np.full((*size, samples[0].image.shape[2]), fill, dtype=np.uint8)
     for sample, placement in zip(samples, placements, strict=True):
         placement.paste(sample.image, canvas)
     boxes, visible = move([sample.boxes for sample in samples], placements)

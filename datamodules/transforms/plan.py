@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.batch import Key, Sample
 from datamodules.transforms.augment import Augment, draw_zoom, jitter, show_scale
-from datamodules.transforms.geometry import compose
+from datamodules.transforms.geometry import FILL, compose
 from datamodules.transforms.mosaic import mixup, mosaic, partners
 from datamodules.transforms.paste import Source, paste_objects
 
@@ -85,20 +85,21 @@ def draw_plan(augment: Augment, seed: int, key: Key, own: int, count: int, close
     )
 
 
-def apply_plan(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample:
+def apply_plan(plan: Plan, images: Sequence[Sample], augment: Augment, fill: int = FILL) -> Sample:
     """Make the sample that a plan describes, all but its finish.
 
     Args:
         plan: the choices.
         images: the decoded images of the batch.
         augment: ranges.
+        fill: grey level where no image lies.
     """
     members = [images[position] for position in plan.members]
     if len(members) > 1:
         placements = mosaic(members, plan.size, augment, plan.rng, plan.tile)
     else:
         placements = [jitter(members[0], plan.size, augment, plan.rng, plan.tile)]
-    sample = compose(members, placements, plan.size, augment.min_visibility)
+    sample = compose(members, placements, plan.size, augment.min_visibility, fill)
     if plan.paste:
         rng, partner = plan.paste.rng, images[plan.paste.position]
         scale = show_scale(partner, plan.size, plan.tile) * draw_zoom(augment, rng)
@@ -108,5 +109,5 @@ def apply_plan(plan: Plan, images: Sequence[Sample], augment: Augment) -> Sample
     if plan.mixup:
         rng, partner = plan.mixup.rng, images[plan.mixup.position]
         placement = jitter(partner, plan.size, augment, rng, plan.tile)
-        sample = mixup(sample, compose([partner], [placement], plan.size, augment.min_visibility), rng)
+        sample = mixup(sample, compose([partner], [placement], plan.size, augment.min_visibility, fill), rng)
     return sample

@@ -86,6 +86,7 @@ class DetectionCLI(LightningCLI):
                 "description": "Every option; --print_config shows them with the values of the recipe.",
             },
         )
+        self.datamodule.fill = self.model.network.fill
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], overrides: list[str]) -> "DetectionCLI":

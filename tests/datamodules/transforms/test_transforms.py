@@ -64,6 +64,7 @@ def test_letterbox_by_hand():
     np.testing.assert_allclose(result.boxes, [[4 * 1.25 + 7, 10, 32, 50]])
     assert (result.image[:, :7] == FILL).all()
     assert (result.image[:, 82:] == FILL).all()
+    assert (letterbox(sample(40, 60), (50, 90), fill=114).image[:, :7] == 114).all()
     assert (result.image[:, 7:82] == 0).all()
 
 

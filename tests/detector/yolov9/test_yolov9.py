@@ -4,10 +4,12 @@ from pathlib import Path
 import formula
 import pytest
 import torch
+from tiny import tiny_scenes
 
 from detector.base import count
 from detector.fusion import fuse
 from detector.yolov9.network import YOLOv9
+from pinpoint.cli.detection import DetectionCLI
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 """Sums over the outputs of the implementation that the public weights belong to, with `formula`'s tensors."""
@@ -104,3 +106,17 @@ def test_strides_that_are_no_neighbours_are_refused(strides: tuple[int, ...]) ->
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ValueError, match="sizes t, s, m, c, not 'x'"):
         YOLOv9(1, size="x")
+
+
+@pytest.mark.parametrize(("network", "fill"), [("YOLOv9", 114), ("Network", 127)])
+def test_images_get_the_grey_around_them_that_the_weights_know(
+    tmp_path: Path, network: str, fill: int
+) -> None:
+    options = [*tiny_scenes(tmp_path, images=2), "--trainer.logger=false", f"--model.network={network}"]
+    # The scenes are square: a wide canvas has grey on both sides, in training up to the shift.
+    options += ["--data.image_size=[96,384]", "--data.augment.translate=0"]
+    cli = DetectionCLI(options, keep_config=False)
+    cli.datamodule.prepare_data()
+    cli.datamodule.setup("fit")
+    for loader in (cli.datamodule.train_dataloader(), cli.datamodule.val_dataloader()):
+        assert (next(iter(loader)).images == fill).float().mean() > 0.2
