@@ -47,6 +47,8 @@ class Detector(LightningModule):
         init_from: weights to start from: `coco` for YOLOv9's public ones, or the file or hub folder of a
             detector, of other classes too. To go on with a run, give --ckpt_path instead.
         freeze: `backbone` keeps it as it is, the statistics of its norms included.
+        compile: compile the network, for images of any size, when training begins; the first step then takes
+            minutes.
 
     Raises:
         ValueError: if the loss has weights for another number of classes, or the initial weights do not fit.
@@ -65,6 +67,7 @@ class Detector(LightningModule):
         final_lr: float = 0.01,
         init_from: str | None = None,
         freeze: Literal["backbone"] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if loss.class_weights.ndim and len(loss.class_weights) != len(class_names):
@@ -79,6 +82,7 @@ class Detector(LightningModule):
         self.frozen = freeze is not None
         if self.frozen:
             network.backbone.requires_grad_(False).eval()
+        self.compiled = compile
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
@@ -235,7 +239,7 @@ class Detector(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Learn how many steps there will be, and set the learning rate accordingly.
+        """Learn how many steps there will be, set the learning rate accordingly, compile.
 
         Not in `configure_optimizers`: asking there makes Lightning create the training loader before it knows
         at which batch a resumed run goes on.
@@ -245,6 +249,10 @@ class Detector(LightningModule):
         assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
         for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["lr"] = base * self._lr_factor(schedule.last_epoch)
+        if self.compiled:
+            # In place, so that the names of the weights stay; now, because counting the network's operations
+            # and the sanity check need it as it is.
+            self.network.compile(dynamic=True)
 
     def _lr_factor(self, step: int) -> float:
         """Learning rate at a step, relative to the highest.

@@ -110,6 +110,17 @@ def test_fused_adamw_steps_as_the_plain_one_and_obeys_who_sets_it(amsgrad: bool)
     assert after_three_steps(foreach=True)[1] is False
 
 
+def test_the_network_is_compiled_for_every_size_when_training_begins() -> None:
+    for asked in (False, True):
+        model = detector(compile=asked)
+        schedule = model.configure_optimizers()["lr_scheduler"]["scheduler"]
+        model.lr_schedulers = lambda schedule=schedule: schedule
+        model._trainer = SimpleNamespace(estimated_stepping_batches=10)
+        model.network.compile = MagicMock()
+        model.on_train_start()
+        assert [call.kwargs for call in model.network.compile.mock_calls] == [{"dynamic": True}] * asked
+
+
 def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
     model = detector(warmup=0.1, final_lr=0.1)
     model.total_steps = 100

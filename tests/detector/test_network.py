@@ -1,9 +1,11 @@
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from timm import create_model, list_models, list_modules
+from torch._dynamo.testing import CompileCounter
 
 from detector.backbone import Backbone
 from detector.base import count
@@ -174,3 +176,17 @@ def test_offline_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("timm.models._hub.hf_hub_download", offline)
     with pytest.raises(ValueError, match=r"cannot be downloaded.*pretrained=FILE.*pretrained=false"):
         Backbone(TINY, (8,), pretrained=True)
+
+
+@pytest.mark.slow
+def test_the_compiled_network_is_one_graph_for_images_of_every_size() -> None:
+    counter = CompileCounter()  # traces as a compiler would, then runs eagerly
+    network = Network(2, (64, 64), "mobilenetv4_conv_small_050", strides=(8, 16), channels=16)
+    plain = copy.deepcopy(network)
+    network.compile(backend=counter, dynamic=True, fullgraph=True)
+    images = [torch.rand(batch, 3, height, 96) for batch, height in ((2, 64), (3, 160))]
+    for batch in images:
+        trained, expected = network(batch), plain(batch)
+        assert torch.equal(trained.logits, expected.logits)
+        assert torch.equal(trained.points, expected.points)
+    assert counter.frame_count == 1
