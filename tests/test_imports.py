@@ -199,3 +199,12 @@ finally:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stderr == "[]\n"
     assert "--config" in run.stdout
+
+
+def test_every_module_can_be_imported_on_windows() -> None:
+    for package in ("pinpoint", "detector", "datamodules", "losses", "evaluation"):
+        for _, file in modules_of(package):
+            body = ast.parse(file.read_text("utf-8")).body
+            names = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+            names += [str(node.module) for node in body if isinstance(node, ast.ImportFrom)]
+            assert not {"fcntl", "resource", "pwd", "termios"} & set(names), file

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.errors import user_errors
+from pinpoint.cli.recipes import recipe_table
 
 
 def main(args: list[str] | None = None) -> None:
@@ -19,7 +20,7 @@ def main(args: list[str] | None = None) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     add = parser.add_argument
-    add("--config", action="append", required=True, help="recipe, as for train.py")
+    add("--config", action="append", default=[], help="recipe, as for train.py")
     add("--losses", nargs="+", default=[], metavar="LOSS", help="box losses, each a variant")
     add("--vary", nargs="+", action="append", default=[], metavar="KEY VALUE", help="an option's values")
     add("--variants", nargs="+", default=[], metavar="'NAME: KEY=VALUE KEY=VALUE'", help="several options")
@@ -27,6 +28,8 @@ def main(args: list[str] | None = None) -> None:
     add("--jobs", type=int, help="cells at a time; one a GPU if not given, one on the CPU")
     add("--output", type=Path, help="folder; runs/compare/RECIPE if not given")
     options, shared = parser.parse_known_args(args)
+    if not options.config:
+        raise ValueError(f"no recipe: give one for the format of your data\n{recipe_table()}")
     output = options.output or Path("runs/compare") / Path(options.config[-1]).stem
     shared = tidy([*(f"--config={config}" for config in options.config), *shared])
 

@@ -1,7 +1,7 @@
 """Examine a data set: python -m pinpoint.doctor --config configs/custom.yaml [--data.option value ...].
 
-Reads it once, reports what is wrong with file and row, draws its statistics, and advises options. Every data
-option of train.py may follow.
+Reads it once, reports what is wrong with file and row, draws its statistics, and advises options. Every
+option of train.py may follow; those of the data count.
 """
 
 import argparse
@@ -28,11 +28,11 @@ def main(args: list[str] | None = None) -> int:
         "python -m pinpoint.doctor", description=__doc__, formatter_class=raw, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--config", type=Path, action="append", required=True, help="recipe, as for train.py")
+    add("--config", type=Path, action="append", default=[], help="recipe, as for train.py")
     add("--output", type=Path, help="folder of the report; runs/doctor/RECIPE_DATA if not given")
     add("--annotations-only", action="store_true", help="open no images: no damage, no near duplicates, fast")
     options, overrides = parser.parse_known_args(args)
-    name = options.config[-1].stem
+    name = options.config[-1].stem if options.config else "data"
     label = "_".join([name, *data_label(tidy(overrides))])
     folder = options.output or Path("runs/doctor") / label
 

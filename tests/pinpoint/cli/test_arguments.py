@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pinpoint.__main__ import main as command_line
 from pinpoint.cli.arguments import data_label, of_sections, tidy
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.recipes import RECIPES, find_recipe, read_recipe
@@ -161,6 +162,21 @@ def test_without_data_the_recipes_are_listed() -> None:
     for args in ([], ["--config", "small"], ["--trainer.max_epochs=3"], ["--data.train_images=x"]):
         with pytest.raises(ValueError, match=r"YOLO: .*\n.*--config yolo --data\.yaml FILE"):
             Parsed(args)
+
+
+@pytest.mark.parametrize("command", ["doctor", "compare"])
+def test_other_commands_list_the_recipes_too(command: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PINPOINT_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit):
+        command_line([command, "--trainer.max_epochs=3"])
+    assert "--config yolo --data.yaml FILE" in capsys.readouterr().err
+
+
+def test_a_misspelt_command(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PINPOINT_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit):
+        command_line(["evalute"])
+    assert capsys.readouterr().err == "error: no command evalute: did you mean evaluate?\n"
 
 
 def test_help_of_a_recipe_shows_its_own_data_options(capsys: pytest.CaptureFixture[str]) -> None:
