@@ -111,7 +111,7 @@ class RunBar(TQDMProgressBar):
     """The bar of an epoch with its losses, the last AP and the time left of the run; none off a terminal."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0)
+        super().__init__(refresh_rate=10 if sys.stdout.isatty() else 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the run."""

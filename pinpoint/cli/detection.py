@@ -86,7 +86,6 @@ class DetectionCLI(LightningCLI):
                 "description": "Every option; --print_config shows them with the values of the recipe.",
             },
         )
-        self.datamodule.fill = self.model.network.fill
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], overrides: list[str]) -> "DetectionCLI":
@@ -169,6 +168,11 @@ class DetectionCLI(LightningCLI):
             options = getattr(logger, "init_args", {})
             if recipes and options.get("name") == "lightning_logs":
                 options["name"] = "-".join(Path(str(recipe)).stem for recipe in recipes)
+
+    def instantiate_classes(self) -> None:
+        """Build model and data, and let the data put images on the grey that the network was made for."""
+        super().instantiate_classes()
+        self.datamodule.fill = self.model.network.fill
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our bar in the place of Lightning's own, unless the recipe names one."""
