@@ -128,6 +128,10 @@ class Postprocess:
             max_detections=self.max_detections,
         )
 
+    def arguments(self) -> dict[str, float]:
+        """The arguments that it was made with, for files that keep them."""
+        return dict(vars(self))
+
     def merge(self, parts: Sequence[Detections]) -> Detections:
         """Join detections of one image, all in its pixels; see the function `merge`."""
         return merge(parts, self.nms_iou, self.max_detections)

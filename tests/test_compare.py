@@ -15,7 +15,8 @@ import torch
 from tiny import TINY_MODEL, tiny_scenes
 
 import compare
-from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from detector.checkpoint import load_checkpoint
+from pinpoint.cli.detection import DetectionCLI
 from pinpoint.comparison.cell import RESULT, read_curves, run_cell
 from pinpoint.comparison.tasks import plan
 from pinpoint.comparison.variants import read_variants

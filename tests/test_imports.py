@@ -151,6 +151,12 @@ def test_the_network_can_be_taken_without_lightning() -> None:
         assert "lightning" not in tops or file.stem in WITH_LIGHTNING, file
 
 
+def test_the_package_alone_is_light() -> None:
+    code = "import detector, sys; print({'lightning', 'timm', 'torch', 'albumentations'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(
     "module", ["train", "evaluate", "compare", "pinpoint.comparison.cell", "pinpoint.doctor.__main__"]
 )

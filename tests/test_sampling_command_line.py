@@ -11,8 +11,8 @@ from tiny import TINY_MODEL
 
 import train
 from datamodules.batch import Batch
+from detector.checkpoint import load_checkpoint
 from detector.module import Detector
-from pinpoint.cli.detection import load_checkpoint
 from pinpoint.cli.errors import user_errors
 
 SHAPES = ((96, 96), (60, 160), (160, 60))

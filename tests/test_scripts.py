@@ -15,8 +15,9 @@ from tiny_data import write_visdrone, write_voc, write_yolo
 import evaluate
 import train
 from datamodules.batch import Batch
+from detector.checkpoint import load_checkpoint
 from detector.module import Detector
-from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import DEFAULTS
 

@@ -155,6 +155,20 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> float:
     return min(canvas[0] / size[0], canvas[1] / size[1])
 
 
+def centre(window: tuple[int, int, int, int], canvas: tuple[int, int]) -> Placement:
+    """Scale a window of an image to fit the canvas, centred.
+
+    Args:
+        window: (x1, y1, x2, y2) whole pixels of the image.
+        canvas: (height, width).
+    """
+    width, height = window[2] - window[0], window[3] - window[1]
+    scale = fit((height, width), canvas)
+    inner = scaled(width, scale), scaled(height, scale)
+    left, top = (canvas[1] - inner[0]) // 2, (canvas[0] - inner[1]) // 2
+    return Placement(window, (left, top, left + inner[0], top + inner[1]))
+
+
 def letterbox(sample: Sample, size: tuple[int, int], fill: int = FILL) -> Sample:
     """Scale an image to fit the canvas, centred, and remember the way back in its `info`.
 
@@ -164,11 +178,9 @@ def letterbox(sample: Sample, size: tuple[int, int], fill: int = FILL) -> Sample
         fill: grey level where no image lies.
     """
     height, width = sample.image.shape[:2]
-    scale = fit((height, width), size)
-    inner = scaled(width, scale), scaled(height, scale)
-    left, top = (size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2
-    placement = Placement((0, 0, width, height), (left, top, left + inner[0], top + inner[1]))
+    placement = centre((0, 0, width, height), size)
     placed = compose([sample], [placement], size, min_visibility=0, fill=fill)
+    left, top = placement.target[:2]
     info = replace(sample.info, scale=placement.scale, padding=(float(left), float(top)))
     return replace(placed, info=info, annotations=sample.annotations)
 

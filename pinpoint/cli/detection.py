@@ -8,13 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from detector.checkpoint import load_checkpoint
 from detector.fusion import fuse
 from detector.module import Detector
 from detector.progress import RunBar
@@ -193,26 +193,3 @@ UNFIT = {
     "StochasticWeightAveraging": "the EMA callback, which averages weights already",
 }
 """Callbacks of Lightning that cannot work here, and what to do instead."""
-
-
-def load_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint of ours to the CPU.
-
-    Raises:
-        ValueError: no file, not a checkpoint, or one that train.py did not write.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: is it one, and is the file complete?"
-        ) from error
-    missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
-    if missing:
-        raise ValueError(
-            f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}. A new training "
-            "starts from its weights with --model.init_from"
-        )
-    return checkpoint

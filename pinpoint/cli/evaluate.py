@@ -35,11 +35,12 @@ def main(args: list[str] | None = None) -> None:
     from datamodules.formats.visdrone import CLASS_NAMES
     from datamodules.images.decoding import image_loader
     from datamodules.modules import VisDroneDataModule
+    from detector.checkpoint import load_checkpoint
     from evaluation.difference import predictions_path
     from evaluation.report.figures import attempt
     from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
     from evaluation.report.page import write_report
-    from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+    from pinpoint.cli.detection import DetectionCLI
 
     against = predictions_path(options.against) if options.against else None
     checkpoint = load_checkpoint(str(options.ckpt_path))

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from detector.checkpoint import load_checkpoint
 from evaluation.bootstrap import image_weights, resampled_scores
 from evaluation.report.text import write_metrics
-from pinpoint.cli.detection import DetectionCLI, load_checkpoint
+from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.errors import user_errors
 from pinpoint.comparison.differences import CURVES
 

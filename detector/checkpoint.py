@@ -1,0 +1,86 @@
+"""Checkpoints of train.py, read without Lightning's Trainer and without data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+# Imported so that networks are found by the names of their classes.
+import detector.network
+import detector.yolov9.network  # noqa: F401
+from detector.base import DetectionNetwork
+from detector.facts import FALLBACK, ModelFacts
+from detector.postprocess import Postprocess
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint of ours to the CPU.
+
+    Raises:
+        ValueError: no file, not a checkpoint, or one that train.py did not write.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: is it one, and is the file complete?"
+        ) from error
+    missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
+    if missing:
+        raise ValueError(
+            f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}. A new training "
+            "starts from its weights with --model.init_from"
+        )
+    return checkpoint
+
+
+def build(checkpoint: dict[str, Any]) -> tuple[DetectionNetwork, ModelFacts]:
+    """The trained network, ready for use, and what must be known of it.
+
+    Args:
+        checkpoint: see `load_checkpoint`.
+
+    Raises:
+        ValueError: the configuration or the weights are not of this version's networks.
+    """
+    config = yaml.safe_load(checkpoint["config"])
+    names = tuple(checkpoint["class_names"])
+    height, width = config["data"]["init_args"]["image_size"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(DetectionNetwork, "network")
+    parser.add_class_arguments(Postprocess, "postprocess")
+    section = config["model"]["network"]  # of a class by name, or the arguments of `Network`
+    options = section.get("init_args", section) | {"num_classes": len(names), "image_size": [height, width]}
+    options.pop("pretrained", None)  # the weights are there
+    kind = section.get("class_path", "Network").rpartition(".")[2]
+    sections = {
+        "network": {"class_path": kind, "init_args": options},
+        "postprocess": config["model"]["postprocess"],
+    }
+    try:
+        built = parser.instantiate(parser.parse_object(sections))
+        network: DetectionNetwork = built.network
+        prefix = "network."
+        weights = {
+            key.removeprefix(prefix): value
+            for key, value in checkpoint["state_dict"].items()
+            if key.startswith(prefix)
+        }
+        network.load_state_dict(weights)
+    except (ArgumentError, RuntimeError) as error:
+        raise ValueError(f"the checkpoint does not fit the networks of this version: {error}") from error
+    facts = ModelFacts(
+        class_names=names,
+        image_size=(height, width),
+        thresholds=tuple(checkpoint.get("thresholds", [FALLBACK] * len(names))),
+        postprocess=sections["postprocess"],
+        in_channels=network.in_channels,
+        fill=network.fill,
+    )
+    return network.eval().requires_grad_(False), facts

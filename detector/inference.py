@@ -1,0 +1,227 @@
+"""A trained detector for use from Python: images in, detections out.
+
+No Trainer, no data set; nothing global is changed, and several threads may share a model.
+
+B images, A points of an image, C classes, n detections of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.images.decoding import read_image_file
+from datamodules.transforms.geometry import centre
+from detector.facts import FALLBACK, ModelFacts
+from detector.postprocess import Detections, Postprocess
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    OneImage = str | Path | NDArray[np.uint8] | Image | Tensor
+    """A file; (H, W, 3) or grey (H, W) uint8; a PIL image; a (3, H, W) tensor, uint8 or float in [0, 1]."""
+
+__all__ = ["FALLBACK", "Forward", "Model", "ModelFacts", "Prediction", "load"]
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""(B, C, H, W) uint8 RGB images on the CPU to logits (B, A, C), boxes (B, A, 4) float32 xyxy pixels of them.
+
+Called from several threads at once; must change nothing that is global."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Detections):
+    """The detections of one image, by score descending, in its pixels.
+
+    Attributes:
+        class_names: name of each class index.
+        image: what was looked at, a path or the pixels (H, W, 3) uint8 RGB.
+    """
+
+    class_names: tuple[str, ...] = ()
+    image: str | NDArray[np.uint8] = field(default="", repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each detection: n of them."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    def to_supervision(self) -> Any:  # noqa: ANN401  # supervision.Detections
+        """As `supervision.Detections`, class names under `data["class_name"]`.
+
+        Raises:
+            ValueError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ValueError(
+                "to_supervision() needs the package supervision: pip install 'pinpoint-detector[track]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes.numpy(),
+            confidence=self.scores.numpy(),
+            class_id=self.labels.numpy(),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+
+class Model:
+    """A trained detector; may be called from several threads at once.
+
+    Args:
+        forward: what computes, see `Forward`.
+        facts: what is known of it.
+        postprocess: predictions to detections; as `facts` say if not given.
+        device: where `forward` computes; told, not used.
+    """
+
+    def __init__(
+        self, forward: Forward, facts: ModelFacts, postprocess: Postprocess | None = None, device: str = "cpu"
+    ) -> None:
+        self.forward, self.facts, self.device = forward, facts, device
+        self.postprocess = postprocess or Postprocess(**facts.postprocess)
+
+    def predict(
+        self,
+        images: OneImage | list[OneImage] | tuple[OneImage, ...],
+        *,
+        thresholds: float | Mapping[str, float] | None = None,
+        bgr: bool = False,
+        batch_size: int = 8,
+    ) -> Any:  # noqa: ANN401  # one or a list, as images are
+        """Find the objects of an image, or of each of a list.
+
+        Args:
+            images: one image or a list of images, see `OneImage`.
+            thresholds: score from which a detection is shown: for all classes, or by class name; where not
+                given, the model's own, at which F1 was best on its validation images.
+            bgr: the channels of arrays and tensors are blue, green, red, as OpenCV reads them, not RGB.
+            batch_size: images that are looked at together.
+
+        Returns:
+            A `Prediction` for an image, a list of them for a list.
+
+        Raises:
+            ValueError: a file that is no image, pixels of another kind, or a class that the model does not
+                know.
+        """
+        if not isinstance(images, list | tuple):
+            return self.predict([images], thresholds=thresholds, bgr=bgr)[0]
+        least = self.thresholds(thresholds)
+        found = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            pixels = [to_rgb(image, bgr) for image in part]
+            for one, image, detections in zip(part, pixels, self._look(pixels), strict=True):
+                kept = detections.scores >= least[detections.labels]
+                seen = str(one) if isinstance(one, str | Path) else image
+                fields = detections.boxes[kept], detections.scores[kept], detections.labels[kept]
+                found.append(Prediction(*fields, self.facts.class_names, seen))
+        return found
+
+    def thresholds(self, given: float | Mapping[str, float] | None) -> Tensor:
+        """Least score of each class: (C,) float32.
+
+        Args:
+            given: for all classes, or by class name; the model's own where not given.
+
+        Raises:
+            ValueError: a class that the model does not know.
+        """
+        if isinstance(given, int | float):
+            return torch.full((len(self.facts.class_names),), float(given))
+        least, names = torch.tensor(self.facts.thresholds), self.facts.class_names
+        for name, threshold in (given or {}).items():
+            if name not in names:
+                raise ValueError(f"a threshold for {name!r}, but the model's classes are {', '.join(names)}")
+            least[names.index(name)] = threshold
+        return least
+
+    @torch.inference_mode()
+    def _look(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Detections of whole images, in their pixels."""
+        size = self.facts.image_size
+        canvas = np.full((len(images), *size, 3), self.facts.fill, dtype=np.uint8)
+        placements = [centre((0, 0, image.shape[1], image.shape[0]), size) for image in images]
+        for image, placement, target in zip(images, placements, canvas, strict=True):
+            placement.paste(image, target)
+        logits, boxes = self.forward(torch.from_numpy(canvas).permute(0, 3, 1, 2))
+        found = []
+        for image, placement, one in zip(images, placements, self.postprocess(logits, boxes), strict=True):
+            height, width = image.shape[:2]
+            limit = torch.tensor((width, height, width, height))
+            offset, scale = torch.tensor(placement.target[:2] * 2), torch.tensor(placement.scale * 2)
+            original = ((one.boxes.cpu() - offset) / scale).clamp(min=0).minimum(limit)
+            found.append(Detections(original, one.scores.cpu(), one.labels.cpu()))
+        return found
+
+
+def load(path: str | Path, device: str = "auto") -> Model:
+    """A detector from a file, ready for `Model.predict`.
+
+    Args:
+        path: checkpoint of train.py.
+        device: "cpu", "cuda" and so on; "auto" for a GPU where there is one.
+
+    Raises:
+        ValueError: no such file, or not one of ours.
+    """
+    # Every kind of file is told apart here, and imports what it needs alone.
+    match Path(path).suffix:
+        case _:
+            return _load_checkpoint(str(path), device)
+
+
+def _load_checkpoint(path: str, device: str) -> Model:
+    from detector.checkpoint import build, load_checkpoint
+
+    network, facts = build(load_checkpoint(path))
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    network.to(where)
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            predictions = network(images.to(where).float().div_(255))
+            return predictions.logits, predictions.boxes()
+
+    return Model(forward, facts, device=where)
+
+
+def to_rgb(image: Any, bgr: bool = False) -> NDArray[np.uint8]:  # noqa: ANN401  # see `OneImage`
+    """The pixels of an image: (H, W, 3) uint8 RGB.
+
+    Args:
+        image: see `OneImage`.
+        bgr: swap the channels of an array or tensor.
+
+    Raises:
+        ValueError: of no such kind.
+    """
+    if isinstance(image, str | Path):
+        return read_image_file(str(image))
+    if hasattr(image, "convert"):  # of PIL, which need not be there
+        return np.asarray(image.convert("RGB"))
+    if isinstance(image, Tensor):
+        if image.is_floating_point():
+            image = (image * 255).round().clamp(0, 255).byte()
+        image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image.cpu().numpy()
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise ValueError(f"an image must be a path, PIL image, tensor or array of uint8, not {kind}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+        raise ValueError(
+            f"an image must be (height, width) and 3 or 4 channels (tensors: these first), not {image.shape}"
+        )
+    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    rgb: NDArray[np.uint8] = image[..., ::-1] if bgr else image
+    return rgb

@@ -1,0 +1,173 @@
+"""The Python face: kinds of images, thresholds, coordinates, threads."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import Run
+from torch import Tensor
+
+from detector import load
+from detector.checkpoint import load_checkpoint
+from detector.inference import FALLBACK, Model, ModelFacts, to_rgb
+from detector.postprocess import Postprocess
+from evaluate import main as evaluate
+
+FACTS = ModelFacts(
+    class_names=("red", "blue"),
+    image_size=(64, 96),
+    thresholds=(0.5, 0.2),
+    postprocess=Postprocess().arguments(),
+)
+
+
+def see_colours(images: Tensor) -> tuple[Tensor, Tensor]:
+    """A detector of plain rectangles: their bounds in the first channel (score 0.9) and third (score 0.3)."""
+    logits, boxes = torch.full((len(images), 2, 2), -20.0), torch.zeros(len(images), 2, 4)
+    for b, image in enumerate(images):
+        for label, (channel, score) in enumerate(((0, 0.9), (2, 0.3))):
+            other = image[2 - channel].int()
+            ys, xs = torch.nonzero(image[channel].int() - other > 50, as_tuple=True)
+            if len(xs):
+                logits[b, label, label] = torch.logit(torch.tensor(score))
+                boxes[b, label] = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+    return logits, boxes
+
+
+MODEL = Model(see_colours, FACTS)
+
+
+def picture() -> np.ndarray:
+    """128x96: a red rectangle at (40, 20)-(80, 60), a blue one at (96, 64)-(120, 88); RGB."""
+    image = np.full((96, 128, 3), 100, np.uint8)
+    image[20:60, 40:80], image[64:88, 96:120] = (250, 0, 0), (0, 0, 250)
+    return image
+
+
+EXPECTED = torch.tensor([[40.0, 20, 80, 60], [96, 64, 120, 88]])
+"""At scale 2/3 both rectangles have edges within 2/3 of a pixel of whole ones, 1 pixel of the original."""
+
+
+def write(folder: Path) -> Path:
+    Image.fromarray(picture()).save(folder / "image.png")
+    return folder / "image.png"
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "path": write,
+    "name": lambda folder: str(write(folder)),
+    "array": lambda _: picture(),
+    "pil": lambda _: Image.fromarray(picture()),
+    "rgba": lambda _: np.dstack([picture(), np.zeros((96, 128), np.uint8)]),
+    "tensor": lambda _: torch.from_numpy(picture()).permute(2, 0, 1),
+    "float": lambda _: torch.from_numpy(picture()).permute(2, 0, 1) / 255,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_image_gives_boxes_in_its_own_pixels(kind: str, tmp_path: Path) -> None:
+    found = MODEL.predict(KINDS[kind](tmp_path))
+    assert found.names == ["red", "blue"]
+    assert found.labels.tolist() == [0, 1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.3]))
+    assert (found.boxes - EXPECTED).abs().max() <= 1
+
+
+def test_blue_green_red_is_said_explicitly() -> None:
+    swapped = cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR)
+    assert MODEL.predict(swapped, bgr=True).boxes.equal(MODEL.predict(picture()).boxes)
+    first = MODEL.predict(swapped).boxes[0]  # unsaid, red is blue
+    assert (first - EXPECTED[1]).abs().max() <= 1
+
+
+def test_a_list_gives_a_list_whatever_the_batch() -> None:
+    images = [picture(), picture()[:, ::-1], np.zeros((7, 300), np.uint8), picture()[:50]]
+    together = MODEL.predict(images, batch_size=3)
+    for image, found in zip(images, together, strict=True):
+        assert found.boxes.equal(MODEL.predict(image).boxes)
+    assert [len(found) for found in together] == [2, 2, 0, 1]
+    assert MODEL.predict([]) == []
+
+
+def test_thresholds_by_class() -> None:
+    assert MODEL.predict(picture(), thresholds=0.5).names == ["red"]
+    assert MODEL.predict(picture(), thresholds={"red": 0.95}).names == ["blue"]  # of blue: the model's own
+    assert MODEL.predict(picture(), thresholds={"blue": 0.31}).names == ["red"]
+    with pytest.raises(ValueError, match="'green', but the model's classes are red, blue"):
+        MODEL.predict(picture(), thresholds={"green": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((9, 9, 3), np.float32), "array of uint8, not float32"),
+        (np.zeros((9, 9, 2), np.uint8), "3 or 4 channels"),
+        (np.zeros((0, 9, 3), np.uint8), "3 or 4 channels"),
+        (None, "not NoneType"),
+        ("nowhere.png", "nowhere.png does not exist"),
+    ],
+)
+def test_what_is_no_image(image: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_rgb(image)
+
+
+def test_facts_survive_json() -> None:
+    facts = replace(FACTS, fill=114)
+    assert ModelFacts.from_json(facts.to_json()) == facts
+    with pytest.raises(ValueError, match="not the facts"):
+        ModelFacts.from_json('{"class_names": []}')
+    with pytest.raises(ValueError, match="not the facts"):
+        ModelFacts.from_json("[")
+
+
+def test_a_checkpoint_finds_what_evaluate_finds(run: Run, tmp_path: Path) -> None:
+    """Each box of predictions.json, in the same order, to float32's last digits."""
+    evaluate([f"--ckpt_path={run.best}", f"--output={tmp_path}", "--no-report", "--data.num_workers=0"])
+    written = json.loads((tmp_path / "predictions.json").read_text())
+    file = max((run.folder.parents[1] / "scenes").rglob("*-val3/annotations.json"))
+    truth = json.loads(file.read_text())
+    grad, threads, seed = torch.is_grad_enabled(), torch.get_num_threads(), torch.initial_seed()
+    model = load(run.best, device="cpu")
+    assert model.facts.class_names == tuple(load_checkpoint(str(run.best))["class_names"])
+    assert len(written) > 10
+    for image in truth["images"]:
+        mine = [row for row in written if row["image_id"] == image["id"]]
+        found = model.predict(file.parent / "images" / image["file_name"], thresholds=0.0)
+        x, y, w, h = torch.tensor([row["bbox"] for row in mine]).unbind(1)
+        torch.testing.assert_close(found.boxes, torch.stack((x, y, x + w, y + h), 1), atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(found.scores, torch.tensor([row["score"] for row in mine]))
+    assert (torch.is_grad_enabled(), torch.get_num_threads(), torch.initial_seed()) == (grad, threads, seed)
+
+
+def test_threads_share_a_model(run: Run) -> None:
+    model = load(run.best, device="cpu")
+    images = [np.random.default_rng(i).integers(0, 255, (96, 96, 3), np.uint8) for i in range(8)]
+    alone = [model.predict(image, thresholds=0.0) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda image: model.predict(image, thresholds=0.0), images))
+    for one, other in zip(alone, together, strict=True):
+        assert one.boxes.equal(other.boxes)
+        assert one.scores.equal(other.scores)
+
+
+def test_thresholds_of_a_checkpoint_that_has_none(run: Run, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(run.best))
+    checkpoint.pop("thresholds", None)
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    assert set(load(tmp_path / "old.ckpt").facts.thresholds) == {FALLBACK}
+
+
+def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(run.best))
+    del checkpoint["state_dict"]["network.mean"]
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="does not fit the networks of this version"):
+        load(tmp_path / "other.ckpt")
