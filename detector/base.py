@@ -30,6 +30,23 @@ class DetectionNetwork(nn.Module, ABC):
         """(B, channels, H, W) float images in [0, 1] to predictions in pixels of these images."""
 
 
+def match_channels(images: Tensor, wanted: int) -> Tensor:
+    """Images (B, channels, H, W) with as many channels as wanted; one is the mean of three.
+
+    Raises:
+        ValueError: they have others.
+    """
+    given = images.shape[1]
+    if wanted == 1 and given == 3:
+        return images.mean(dim=1, keepdim=True)
+    if given != wanted:
+        raise ValueError(
+            f"the images have {given} channels, the network takes {wanted}: use "
+            f"--model.network.in_channels={given}"
+        )
+    return images
+
+
 def count(network: DetectionNetwork, image_size: tuple[int, int]) -> tuple[int, int]:
     """Parameters of a network, and multiply-accumulates of one image.
 

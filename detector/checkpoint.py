@@ -14,15 +14,21 @@ import detector.network
 import detector.yolov9.network  # noqa: F401
 from detector.base import DetectionNetwork
 from detector.facts import FALLBACK, ModelFacts
+from detector.hub import is_shared, load_shared
 from detector.postprocess import Postprocess
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint of ours to the CPU.
+    """Read a checkpoint of ours, or a shared model, to the CPU.
+
+    Args:
+        path: file, folder of `export.py --format hub`, or hf://ORGANISATION/NAME.
 
     Raises:
         ValueError: no file, not a checkpoint, or one that train.py did not write.
     """
+    if is_shared(path):
+        return load_shared(path)
     if not Path(path).is_file():
         raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
     try:

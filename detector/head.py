@@ -86,7 +86,7 @@ def grid_points(
     for (height, width), stride in zip(sizes, strides, strict=True):
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
         x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
-        points.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1))
+        points.append(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1))
         point_strides.append(x.new_full((height * width,), stride))
     return torch.cat(points), torch.cat(point_strides)
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from datamodules.images.decoding import read_image_file
 from datamodules.transforms.geometry import centre
+from detector.base import match_channels
+from detector.exported import ExportedForward, is_exported
 from detector.facts import FALLBACK, ModelFacts
 from detector.postprocess import Detections, Postprocess
 
@@ -168,16 +170,17 @@ def load(path: str | Path, device: str = "auto") -> Model:
     """A detector from a file, ready for `Model.predict`.
 
     Args:
-        path: checkpoint of train.py.
-        device: "cpu", "cuda" and so on; "auto" for a GPU where there is one.
+        path: checkpoint of train.py, file of export.py, folder of its format hub, or hf://ORGANISATION/NAME.
+        device: "cpu", "cuda" and so on; "auto" for a GPU where there is one. Exported files compute where
+            their runtime does.
 
     Raises:
         ValueError: no such file, or not one of ours.
     """
-    # Every kind of file is told apart here, and imports what it needs alone.
-    match Path(path).suffix:
-        case _:
-            return _load_checkpoint(str(path), device)
+    if is_exported(path):
+        forward = ExportedForward(Path(path))
+        return Model(forward, forward.facts)
+    return _load_checkpoint(str(path), device)
 
 
 def _load_checkpoint(path: str, device: str) -> Model:
@@ -189,7 +192,8 @@ def _load_checkpoint(path: str, device: str) -> Model:
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            predictions = network(images.to(where).float().div_(255))
+            scaled = images.to(where).float().div_(255)
+            predictions = network(match_channels(scaled, network.in_channels))
             return predictions.logits, predictions.boxes()
 
     return Model(forward, facts, device=where)

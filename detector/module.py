@@ -16,7 +16,7 @@ from torch.optim import Adam, AdamW
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
-from detector.base import DetectionNetwork
+from detector.base import DetectionNetwork, match_channels
 from detector.head import Predictions
 from detector.initial_weights import start_from
 from detector.postprocess import Detections, Postprocess
@@ -122,15 +122,7 @@ class Detector(LightningModule):
         Raises:
             ValueError: the network is made for images of other channels.
         """
-        given, wanted = images.shape[1], self.network.in_channels
-        if wanted == 1 and given == 3:
-            images = images.mean(dim=1, keepdim=True)
-        elif given != wanted:
-            raise ValueError(
-                f"the images have {given} channels, the network takes {wanted}: use "
-                f"--model.network.in_channels={given}"
-            )
-        predictions: Predictions = self.network(images)
+        predictions: Predictions = self.network(match_channels(images, self.network.in_channels))
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -162,12 +154,12 @@ class Detector(LightningModule):
         self.assigned = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
-        """Loss and `detections` of a batch, these in pixels of the original images."""
+        """`detections` of a batch, in pixels of the original images; within a training its loss, too."""
         predictions = self(batch.images)
-        terms, _ = self._losses(predictions, batch)
-        self.log_dict(
-            {f"val/{name}": value for name, value in terms.items()}, batch_size=len(batch), sync_dist=True
-        )
+        if self.trainer.state.fn == "fit":
+            terms, _ = self._losses(predictions, batch)
+            losses = {f"val/{name}": value for name, value in terms.items()}
+            self.log_dict(losses, batch_size=len(batch), sync_dist=True)
         return {"detections": self._score(predictions, batch)}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:

@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info
 
 from detector.checkpoint import load_checkpoint
+from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.fusion import fuse
 from detector.module import Detector
 from detector.progress import RunBar
@@ -98,21 +100,43 @@ class DetectionCLI(LightningCLI):
         Raises:
             ValueError: the weights do not fit the model that the overrides ask for.
         """
-        names = json.dumps(checkpoint["class_names"])
-        # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
-        config = yaml.safe_load(OUR_CLASS.sub(r"\1", checkpoint["config"]))
-        config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
-        network = config["model"]["network"]
-        network.get("init_args", network).pop("pretrained", None)  # the checkpoint has the weights
-        config["model"].pop("init_from", None)
-        quiet = ["--trainer.logger=false", "--trainer.callbacks=null", f"--data.class_names={names}"]
-        cli = cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
+        cli = cls._for_evaluation(checkpoint["config"], checkpoint["class_names"], overrides)
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's weights do not fit the model: {error}") from error
         cli.model.network = fuse(cli.model.network)
         return cli
+
+    @classmethod
+    def from_file(cls, path: str, overrides: list[str]) -> "DetectionCLI":
+        """The same from a checkpoint, a shared model or an exported file.
+
+        Args:
+            path: see `load_checkpoint`; or a file of export.py, which then computes in the network's place.
+            overrides: see `from_checkpoint`.
+
+        Raises:
+            ValueError: see `load_checkpoint` and `ExportedForward`.
+        """
+        if not is_exported(path):
+            return cls.from_checkpoint(load_checkpoint(path), overrides)
+        exported = ExportedForward(Path(path))
+        cli = cls._for_evaluation(exported.config, exported.facts.class_names, overrides)
+        cli.model.network = ExportedNetwork(exported)
+        return cli
+
+    @classmethod
+    def _for_evaluation(cls, text: str, class_names: Sequence[str], overrides: list[str]) -> "DetectionCLI":
+        # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
+        config = yaml.safe_load(OUR_CLASS.sub(r"\1", text))
+        config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
+        network = config["model"]["network"]
+        network.get("init_args", network).pop("pretrained", None)  # the weights are there
+        config["model"].pop("init_from", None)
+        names = f"--data.class_names={json.dumps(class_names)}"
+        quiet = ["--trainer.logger=false", "--trainer.callbacks=null", names]
+        return cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
 
     def fit(self) -> None:
         """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.

@@ -22,7 +22,7 @@ def main(args: list[str] | None = None) -> None:
         "evaluate.py", description=DESCRIPTION, formatter_class=raw, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--ckpt_path", type=Path, required=True, help="checkpoint that train.py wrote")
+    add("--ckpt_path", required=True, help="checkpoint of train.py, file of export.py, or shared model")
     add("--split", choices=["val", "test"], default="val", help="split to score")
     add("--output", type=Path, help="folder of the results; evaluation_SPLIT in the run folder if not given")
     add("--no-report", dest="report", action="store_false", help="leave report.html and its figures out")
@@ -35,7 +35,6 @@ def main(args: list[str] | None = None) -> None:
     from datamodules.formats.visdrone import CLASS_NAMES
     from datamodules.images.decoding import image_loader
     from datamodules.modules import VisDroneDataModule
-    from detector.checkpoint import load_checkpoint
     from evaluation.difference import predictions_path
     from evaluation.report.figures import attempt
     from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
@@ -43,11 +42,12 @@ def main(args: list[str] | None = None) -> None:
     from pinpoint.cli.detection import DetectionCLI
 
     against = predictions_path(options.against) if options.against else None
-    checkpoint = load_checkpoint(str(options.ckpt_path))
-    cli = DetectionCLI.from_checkpoint(checkpoint, overrides)
+    cli = DetectionCLI.from_file(options.ckpt_path, overrides)
     if options.split == "test" and cli.datamodule.test_split != "test":
         raise ValueError("the data has no test split: name one where its format can, or score --split val")
-    folder = options.output or results_folder(options.ckpt_path, options.split, overrides)
+    if options.output is None and not Path(options.ckpt_path).exists():
+        raise ValueError("there is no folder of the model for its results: use --output DIR")
+    folder = options.output or results_folder(Path(options.ckpt_path), options.split, overrides)
     for needed in filter(None, (folder, options.submission)):
         try:
             needed.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def main(args: list[str] | None = None) -> None:
         visdrone_names=CLASS_NAMES if official else (),
     )
     source = {name: value for name, value in paths(cli.config.data.init_args) if not name.startswith("train")}
-    facts = {"checkpoint": str(options.ckpt_path), "split": options.split, "data": source}
+    facts = {"checkpoint": options.ckpt_path, "split": options.split, "data": source}
     outputs = Outputs(folder, options.submission, against)
     limit = cli.model.postprocess.max_detections
     text, analysis = write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs)

@@ -1,0 +1,256 @@
+"""export.py as a user calls it: files that do what the checkpoint does, and a gate that refuses others."""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from tiny import Run, tiny_scenes
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from detector import load
+from detector.checkpoint import build, load_checkpoint
+from detector.exported import ExportedForward
+from detector.inference import Model
+from detector.postprocess import postprocess
+from pinpoint.cli import evaluate, train
+from pinpoint.export import exporter, graph, onnx_file
+from pinpoint.export.__main__ import main
+
+SMALLEST_MODEL = [
+    "--model.network.backbone=test_efficientnet",
+    "--model.network.channels=16",
+    "--model.network.strides=[8,16]",
+]
+"""Few layers: every one of them is traced, translated and quantised."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Trained for long enough that scores differ: among equal ones, rounding decides which box is first."""
+    root = tmp_path_factory.mktemp("run")
+    scenes = tiny_scenes(root)
+    options = ["--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20", "--trainer.accelerator=cpu"]
+    names = [f"--trainer.logger.init_args.save_dir={root}", "--trainer.logger.init_args.name=tiny"]
+    train.main([*scenes, *SMALLEST_MODEL, *options, *names])
+    return Run(root / "tiny" / "version_0", scenes)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run: Run) -> str:
+    return str(run.best)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once(checkpoint: str):
+    """Tracing and translating take seconds each, and it is always the same network."""
+    traced = cache(lambda half: graph.trace(build(load_checkpoint(checkpoint))[0], half=half))
+    translated = cache(lambda program: onnx_file.to_onnx(program).SerializeToString())
+
+    def to_onnx(program: ExportedProgram, calibration: Iterable[Tensor] | None = None) -> onnx.ModelProto:
+        model = onnx.load_from_string(translated(program))
+        return model if calibration is None else onnx_file._quantise(model, calibration)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "trace", lambda network, half: traced(half))
+        patch.setattr(exporter, "to_onnx", to_onnx)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exported")
+
+
+def write(checkpoint: str, path: Path, kind: str, *options: str) -> Path:
+    assert main(["--ckpt_path", checkpoint, "--format", kind, "--output", str(path), *options]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def onnx_path(checkpoint: str, folder: Path) -> Path:
+    """With suppression inside, which leaves boxes and scores as they are."""
+    return write(checkpoint, folder / "model.onnx", "onnx", "--nms")
+
+
+@pytest.fixture(scope="module")
+def openvino_path(checkpoint: str, folder: Path, onnx_path: Path) -> Path:
+    return write(checkpoint, folder / "model.xml", "openvino", "--nms")
+
+
+@pytest.fixture(scope="module")
+def program_path(checkpoint: str, folder: Path) -> Path:
+    return write(checkpoint, folder / "model.pt2", "pt2")
+
+
+FORMATS = ["onnx_path", "openvino_path", "program_path"]
+
+
+def noise(batch: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_computes_what_the_checkpoint_does(name: str, checkpoint: str, request) -> None:
+    exported, torch_model = load(request.getfixturevalue(name)), load(checkpoint, "cpu")
+    # One image and several, the size of training and others, sides that no stride divides.
+    for images in (noise(1, 96, 96), noise(3, 64, 160), noise(2, 101, 75)):
+        logits, boxes = exported.forward(images)
+        expected_logits, expected_boxes = torch_model.forward(images)
+        torch.testing.assert_close(boxes, expected_boxes, atol=1e-3, rtol=0)
+        torch.testing.assert_close(logits.sigmoid(), expected_logits.sigmoid(), atol=1e-5, rtol=0)
+        assert boxes.dtype == logits.dtype == torch.float32
+    assert exported.facts == torch_model.facts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS[:2])
+def test_suppression_inside_finds_what_ours_finds(name: str, request) -> None:
+    exported = ExportedForward(request.getfixturevalue(name))
+    images = noise(2, 96, 96)
+    for inside, ours in zip(exported.suppressed(images), postprocess(*exported(images)), strict=True):
+        assert len(ours) == 500
+        # Scores lie close together: equal ones may change places.
+        torch.testing.assert_close(inside.scores, ours.scores, atol=1e-5, rtol=0)
+        same = (inside.labels == ours.labels) & ((inside.boxes - ours.boxes).abs().amax(1) < 1e-2)
+        assert same.float().mean() > 0.98
+
+
+@pytest.mark.slow
+def test_every_kind_of_file_scores_alike(run: Run, request, tmp_path: Path) -> None:
+    def score(path: object) -> dict[str, float]:
+        evaluate.main(["--ckpt_path", str(path), "--output", str(tmp_path), "--no-report"])
+        return json.loads((tmp_path / "metrics.json").read_text())
+
+    expected = score(run.best)
+    assert expected["AR"] > 0.1
+    for name in FORMATS:
+        scores = score(request.getfixturevalue(name))
+        for key in ("AP", "AP50", "AR"):
+            assert scores[key] == pytest.approx(expected[key], abs=1e-3), (name, key)
+
+
+def test_int8_says_what_it_costs(checkpoint: str, tmp_path: Path, capsys) -> None:
+    small = write(checkpoint, tmp_path / "int8.onnx", "onnx", "--int8")
+    assert "cost" in capsys.readouterr().out
+    model = onnx.load(small)
+    convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
+    kernels = [one for one in model.graph.initializer if one.data_type == TensorProto.INT8 and one.dims[1:]]
+    assert len(kernels) == convolutions > 30
+    # What decodes distances to boxes is not quantised: it takes no product of integers.
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    (product,) = (node for node in model.graph.node if node.op_type == "MatMul")
+    assert made_by[product.input[0]].op_type != "DequantizeLinear"
+    _, boxes = load(small).forward(noise(1, 96, 96))
+    assert boxes.isfinite().all()
+
+
+@pytest.mark.slow
+def test_openvino_in_half_precision_and_int8(checkpoint: str, openvino_path: Path, tmp_path: Path) -> None:
+    weights = openvino_path.with_suffix(".bin").stat().st_size
+    half = write(checkpoint, tmp_path / "half.xml", "openvino", "--half")
+    assert half.with_suffix(".bin").stat().st_size < 0.6 * weights
+    small = write(checkpoint, tmp_path / "int8.xml", "openvino", "--int8")
+    assert small.with_suffix(".bin").stat().st_size < 0.5 * weights
+    assert load(small).facts == load(checkpoint, "cpu").facts
+
+
+# The gate
+
+
+def spoil(model: onnx.ModelProto, name: str, change) -> None:
+    (tensor,) = (one for one in model.graph.initializer if one.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)).astype(np.float32), name))
+
+
+@pytest.mark.parametrize(
+    ("weight", "change", "complaint"),
+    [
+        ("network.head.distances.0.2.bias", lambda x: x + np.arange(x.size) / x.size, "boxes move by up to"),
+        ("network.head.classes.0.2.bias", lambda x: x + 0.5, "scores change by up to"),
+        ("network.head.distances.0.2.bias", lambda x: x * np.nan, "not finite"),
+    ],
+)
+def test_a_broken_export_is_refused(
+    checkpoint: str, tmp_path: Path, monkeypatch, capsys, weight: str, change, complaint: str
+) -> None:
+    whole = exporter.to_onnx
+
+    def broken(*args):
+        model = whole(*args)
+        spoil(model, weight, change)
+        return model
+
+    monkeypatch.setattr(exporter, "to_onnx", broken)
+    (tmp_path / "model.onnx").write_text("of last week")
+    assert main(["--ckpt_path", checkpoint, "--format=onnx", f"--output={tmp_path / 'model.onnx'}"]) == 1
+    assert complaint in capsys.readouterr().err
+    # Nothing of it is left, and the good one of last week is where it was.
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.onnx", "of last week")]
+
+
+# Weights and the hub
+
+
+def same_predictions(one: Model, other: Model) -> bool:
+    images = noise(1, 96, 96)
+    return all(torch.equal(a, b) for a, b in zip(one.forward(images), other.forward(images), strict=True))
+
+
+def test_weights_alone_are_smaller_and_score_alike(run: Run, checkpoint: str, tmp_path: Path) -> None:
+    path = write(str(run.last), tmp_path / "weights.ckpt", "weights")
+    assert path.stat().st_size < 0.4 * run.last.stat().st_size
+    assert same_predictions(load(path, "cpu"), load(run.last, "cpu"))
+    half = write(str(run.last), tmp_path / "half.ckpt", "weights", "--half")
+    assert half.stat().st_size < 0.7 * path.stat().st_size
+    assert load(half, "cpu").facts == load(run.last, "cpu").facts
+
+
+def test_a_hub_folder_is_a_model_again(run: Run, checkpoint: str, tmp_path: Path, capsys) -> None:
+    folder = write(checkpoint, tmp_path / "hub", "hub", "--licence", "cc-by-4.0")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert same_predictions(load(folder, "cpu"), load(checkpoint, "cpu"))
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    for part in ("person, car, truck", "96 x 96", "ScenesDataModule", "on 3 validation images", "below 8 px"):
+        assert part in card, part
+    # Nobody learns the folders of its author.
+    config = (folder / "config.json").read_text()
+    assert str(run.folder.parents[2]) not in config + card
+    assert json.loads(config)["class_names"] == ["person", "car", "truck"]
+
+    root = next(option for option in run.scenes if option.startswith("--data.root="))
+    evaluate.main(["--ckpt_path", str(folder), root, "--output", str(tmp_path / "scores"), "--no-report"])
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert f"| all | {scores['AP']:.3f} |" in card
+
+
+# What a user can mend
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--format=onnx", "--half", "--int8"], "exclude each other"),
+        (["--format=pt2", "--nms"], "for onnx and openvino"),
+        (["--format=onnx", "--images=0"], "at least 1"),
+        (["--format=onnx", "--output=model.xml"], r"must end in \.onnx"),
+    ],
+)
+def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        main(["--ckpt_path=best.ckpt", *options])
+
+
+def test_without_data_the_file_is_written_unchecked(checkpoint: str, tmp_path: Path) -> None:
+    nowhere = ["--data.root=nowhere", "--data.generate=false"]
+    path = write(checkpoint, tmp_path / "model.onnx", "onnx", "--unchecked", *nowhere)
+    assert load(path).facts.class_names == ("person", "car", "truck")
