@@ -185,8 +185,10 @@ def load(path: str | Path, device: str = "auto") -> Model:
 
 def _load_checkpoint(path: str, device: str) -> Model:
     from detector.checkpoint import build, load_checkpoint
+    from detector.fusion import fuse
 
     network, facts = build(load_checkpoint(path))
+    network = fuse(network)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network.to(where)
 

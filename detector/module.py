@@ -17,9 +17,11 @@ from torch.optim import Adam, AdamW
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.base import DetectionNetwork, match_channels
+from detector.facts import FALLBACK
 from detector.head import Predictions
 from detector.initial_weights import start_from
 from detector.postprocess import Detections, Postprocess
+from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import DetectionLoss
 
@@ -95,6 +97,7 @@ class Detector(LightningModule):
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
         self.last_scores: dict[str, float] = {}
+        self.thresholds = [FALLBACK] * len(class_names)
         self.total_steps: float = 1
 
     def setup(self, stage: str) -> None:
@@ -171,8 +174,11 @@ class Detector(LightningModule):
         self.scores.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole validation set."""
+        """Log the scores of the whole validation set, and keep from which score each class is to be shown."""
         self._log_scores("val")
+        if not self.trainer.sanity_checking:
+            best = self.scores.thresholds
+            self.thresholds = [max(t, LEAST_SHOWN) if math.isfinite(t) else FALLBACK for t in best]
 
     def on_test_epoch_start(self) -> None:
         """Forget the detections of the last epoch."""
@@ -278,11 +284,12 @@ class Detector(LightningModule):
         return groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names with the weights."""
+        """Keep class names, and the scores from which the classes are shown, with the weights."""
         checkpoint["class_names"] = self.class_names
+        checkpoint["thresholds"] = self.thresholds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other classes.
+        """Refuse weights of other classes, and take over from which scores these are shown.
 
         Raises:
             ValueError: the checkpoint was trained for other classes.
@@ -293,6 +300,7 @@ class Detector(LightningModule):
                 f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of "
                 "the same classes, or start a new training from its weights with --model.init_from"
             )
+        self.thresholds = checkpoint.get("thresholds", self.thresholds)
 
 
 LOGGED_NAMES = {"AP": "map"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -176,6 +177,10 @@ class CocoScores(Metric):
     Args:
         class_names: name of each class index.
         max_detections: most detections of one class in one image that count.
+
+    Attributes:
+        thresholds: score of each class at which its F1 was best when `compute` was last called, see
+            `evaluation.curves.best_thresholds`; empty before.
     """
 
     full_state_update = False
@@ -188,6 +193,7 @@ class CocoScores(Metric):
         super().__init__(sync_on_compute=False, compute_with_cache=False)
         self.class_names = tuple(class_names)
         self.max_detections = max_detections
+        self.thresholds: list[float] = []
         self.add_state("images", default=[], dist_reduce_fx=None)
         self.add_state("rows", default=[], dist_reduce_fx=None)
 
@@ -211,11 +217,18 @@ class CocoScores(Metric):
 
     def compute(self) -> dict[str, float]:
         """Score all images of all ranks, see `evaluate`. A collective; every rank gets the numbers."""
+        from evaluation.curves import best_thresholds  # late, as curves stand on these scores
+
         results = self.gather()
-        scores = [{} if results is None else evaluate(results, self.class_names, self.max_detections)]
+        found: list[Any] = [{}, []]
+        if results is not None:
+            names, limit = self.class_names, self.max_detections
+            found = [evaluate(results, names, limit), best_thresholds(results, len(names), limit)]
         if distributed.is_available() and distributed.is_initialized():
-            distributed.broadcast_object_list(scores, src=0, device=self.device)
-        return scores[0]
+            distributed.broadcast_object_list(found, src=0, device=self.device)
+        scores: dict[str, float] = found[0]
+        self.thresholds = found[1]
+        return scores
 
 
 def detection_limits(max_detections: int) -> list[int]:

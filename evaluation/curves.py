@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from evaluation.errors import IGNORED
+from evaluation.errors import IGNORED, find_objects
 from evaluation.matching import Ints, Reals, annotated_boxes, detected_boxes
 from evaluation.results import Results
 
@@ -88,6 +88,18 @@ def precision_recall_curves(results: Results, target: Ints, classes: int) -> lis
             Curve(scores[last], true / accepted, true / max(number, 1), 2 * true / (accepted + number))
         )
     return curves
+
+
+def best_thresholds(results: Results, classes: int, max_detections: int = 500) -> list[float]:
+    """Score threshold of each class at which its F1 is highest; infinite where no object was found.
+
+    Args:
+        results: detections and annotations.
+        classes: number of classes.
+        max_detections: most detections of one class in one image that count.
+    """
+    target = find_objects(results, classes, max_detections)
+    return [curve.best[0] for curve in precision_recall_curves(results, target, classes)]
 
 
 def calibration(results: Results, target: Ints, bins: int = 10) -> Calibration:

@@ -19,6 +19,7 @@ from detector.checkpoint import load_checkpoint
 from detector.inference import FALLBACK, Model, ModelFacts, to_rgb
 from detector.postprocess import Postprocess
 from evaluate import main as evaluate
+from evaluation.analysis import LEAST_SHOWN
 
 FACTS = ModelFacts(
     class_names=("red", "blue"),
@@ -156,6 +157,15 @@ def test_threads_share_a_model(run: Run) -> None:
     for one, other in zip(alone, together, strict=True):
         assert one.boxes.equal(other.boxes)
         assert one.scores.equal(other.scores)
+
+
+def test_training_keeps_the_scores_of_best_f1(run: Run, tmp_path: Path) -> None:
+    evaluate([f"--ckpt_path={run.last}", f"--output={tmp_path}", "--no-report", "--data.num_workers=0"])
+    curves = json.loads((tmp_path / "metrics.json").read_text())["analysis"]["best_f1"]
+    best = [curve["threshold"] for curve in curves.values()]
+    expected = [FALLBACK if score is None else max(score, LEAST_SHOWN) for score in best]
+    assert set(expected) != {FALLBACK}
+    assert load(run.last, device="cpu").facts.thresholds == pytest.approx(expected, abs=1e-5)
 
 
 def test_thresholds_of_a_checkpoint_that_has_none(run: Run, tmp_path: Path) -> None:
