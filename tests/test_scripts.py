@@ -243,8 +243,8 @@ def test_a_picture_that_fails_ends_no_training(tmp_path: Path, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("detector.callbacks.draw_all", broken)
-    monkeypatch.setattr("detector.callbacks.draw", broken)
+    monkeypatch.setattr("detector.training.pictures.draw_all", broken)
+    monkeypatch.setattr("detector.training.pictures.draw", broken)
     options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
     with pytest.warns(UserWarning, match="the picture evaluation cannot be drawn: MemoryError"):
         train.main([*options, "--trainer.max_epochs=1"])

@@ -19,7 +19,7 @@ from detector.checkpoint import load_checkpoint
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.fusion import fuse
 from detector.module import Detector
-from detector.progress import RunBar
+from detector.training.progress import RunBar
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS

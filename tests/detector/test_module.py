@@ -11,10 +11,10 @@ from torch import nn
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
 from datamodules.drawing import GREY, class_colour
 from detector.assigner import TaskAlignedAssigner
-from detector.callbacks import EMA, PredictionImages, draw
 from detector.module import Detector
 from detector.network import Network
 from detector.postprocess import Detections, Postprocess
+from detector.training.pictures import PredictionImages, draw
 from losses.detection import DetectionLoss
 
 np = pytest.importorskip("numpy")
@@ -166,27 +166,6 @@ def test_detections_are_scored_in_original_pixels() -> None:
     torch.testing.assert_close(scored.boxes, info.to_original(inside.boxes))
     assert scored.boxes[:, 2].max() <= 256
     assert scored.boxes[:, 3].max() <= 128
-
-
-@pytest.mark.parametrize(("steps", "window"), [(100, 0.05), (3000, 0.05), (100, 0.5)])
-def test_the_average_reaches_back_over_a_share_of_the_steps(steps: int, window: float) -> None:
-    # Averaging the step numbers themselves tells the mean age of what is averaged: for a window that
-    # grows as w * t, it is close to w * t / (1 + w).
-    ema = EMA(decay=0.9998, window=window)
-    average = torch.zeros(())
-    for step in range(1, steps + 1):
-        ema._latest_update_step = step - 1
-        ema._average([average], [torch.tensor(float(step))], 0)
-    age = steps - average.item()
-    assert age == pytest.approx(window * steps / (1 + window), rel=0.15)
-
-
-def test_the_average_never_reaches_back_further_than_its_decay() -> None:
-    ema, average = EMA(decay=0.9, window=1.0), torch.zeros(())
-    for step in range(1, 1001):
-        ema._latest_update_step = step - 1
-        ema._average([average], [torch.tensor(float(step))], 0)
-    assert 1000 - average.item() == pytest.approx(0.9 / (1 - 0.9), rel=1e-3)
 
 
 def test_drawing_shows_truth_left_and_confident_predictions_right() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY_MODEL, Run, tiny_scenes
 
 import train
-from detector.progress import append_row, duration
+from detector.training.progress import append_row, duration
 
 
 @pytest.mark.parametrize(
