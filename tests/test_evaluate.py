@@ -276,8 +276,7 @@ def test_tensorboard_shows_the_figures_of_the_last_validation(run: Run) -> None:
 
 def test_without_validation_no_figures_are_drawn(run: Run, tmp_path: Path, monkeypatch) -> None:
     # The sanity check scores a batch, which is no score of the training.
-    monkeypatch.setattr(
-        "detector.training.pictures.draw_all", lambda *_: pytest.fail("the sanity check"))
-    )
+    draw_all = "detector.training.pictures.draw_all"
+    monkeypatch.setattr(draw_all, lambda *_: pytest.fail("drew the sanity check"))
     options = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2", "--trainer.accelerator=cpu"]
     train.main([*run.scenes, *TINY_MODEL, *options, f"--trainer.logger.init_args.save_dir={tmp_path}"])
