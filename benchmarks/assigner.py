@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from detector.assigner import TaskAlignedAssigner
-from detector.head import grid_points
+from detector.networks.head import grid_points
 from losses.similarity import ciou
 
 SIZE, STRIDES, CLASSES, TOPK = 640, (8, 16, 32), 10, 10

@@ -37,7 +37,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detector.assigner import TaskAlignedAssigner, assignment_statistics, points_in_boxes
-from detector.network import Network
+from detector.networks.network import Network
 from losses.detection import DetectionLoss
 
 PARTS = ("forward", "loss", "backward", "rest")

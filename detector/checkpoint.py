@@ -10,11 +10,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 # Imported so that networks are found by the names of their classes.
-import detector.network
-import detector.yolov9.network  # noqa: F401
-from detector.base import DetectionNetwork
+import detector.networks.network
+import detector.networks.yolov9.network  # noqa: F401
 from detector.facts import FALLBACK, ModelFacts
 from detector.hub import is_shared, load_shared
+from detector.networks.base import DetectionNetwork
 from detector.postprocess import Postprocess
 
 

@@ -144,7 +144,7 @@ def _open_program(path: Path) -> tuple[Run, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What scoring needs of `detector.head.Predictions`.
+    """What scoring needs of `detector.networks.head.Predictions`.
 
     Attributes:
         logits: (B, A, C) class logits.

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from datamodules.images.decoding import read_image_file
 from datamodules.transforms.geometry import centre
-from detector.base import match_channels
 from detector.exported import ExportedForward, is_exported
 from detector.facts import FALLBACK, ModelFacts
+from detector.networks.base import match_channels
 from detector.postprocess import Detections, Postprocess
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def load(path: str | Path, device: str = "auto") -> Model:
 
 def _load_checkpoint(path: str, device: str) -> Model:
     from detector.checkpoint import build, load_checkpoint
-    from detector.fusion import fuse
+    from detector.networks.fusion import fuse
 
     network, facts = build(load_checkpoint(path))
     network = fuse(network)

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.base import DetectionNetwork
+from detector.networks.base import DetectionNetwork
+from detector.networks.yolov9 import public_weights
+from detector.networks.yolov9.network import YOLOv9
 from detector.weights import Weights, read_weights, without_prefix
-from detector.yolov9 import public_weights
-from detector.yolov9.network import YOLOv9
 
 LEAST = 0.2
 """Share of the network's parameters below which weights are taken to be of another network."""

@@ -16,10 +16,10 @@ from torch.optim import Adam, AdamW
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
-from detector.base import DetectionNetwork, match_channels
 from detector.facts import FALLBACK
-from detector.head import Predictions
 from detector.initial_weights import start_from
+from detector.networks.base import DetectionNetwork, match_channels
+from detector.networks.head import Predictions
 from detector.postprocess import Detections, Postprocess
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores

@@ -56,6 +56,8 @@ def forbidden(importer: str, imported: str) -> str | None:
         return (
             None if levels[other_room] < levels[room] else f"{other_room} stands above {room}, or beside it"
         )
+    if package == "detector" and room == "networks" and other_room != "weights":
+        return "networks know files of weights, and no more of the detector"
     if package == "evaluation" and other_room == "report":
         return "scores know nothing of the report"
     if package == "pinpoint" and other_room != "cli" and room != "__main__":
@@ -103,7 +105,7 @@ def test_imports_fall(package: str) -> None:
 @pytest.mark.parametrize(
     ("importer", "imported", "reason"),
     [
-        ("losses.boxes", "detector.head", "losses knows nothing of detector"),
+        ("losses.boxes", "detector.networks.head", "losses knows nothing of detector"),
         ("evaluation.report.outputs", "datamodules.base", "evaluation knows nothing of datamodules"),
         ("datamodules.formats.coco", "datamodules.modules", "modules stands above formats, or beside it"),
         (
@@ -118,6 +120,12 @@ def test_imports_fall(package: str) -> None:
         ),
         ("evaluation.coco", "evaluation.report.text", "scores know nothing of the report"),
         ("detector.module", "pinpoint.cli.detection", "detector knows nothing of pinpoint"),
+        (
+            "detector.networks.fusion",
+            "detector.assigner",
+            "networks know files of weights, and no more of the detector",
+        ),
+        ("detector.networks.backbone", "detector.weights", None),
         (
             "pinpoint.doctor.report",
             "pinpoint.comparison.report",

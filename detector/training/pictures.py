@@ -17,8 +17,8 @@ from datamodules.base import DetectionDataModule
 from datamodules.batch import Batch
 from datamodules.drawing import as_rgb, draw_boxes, hatch_boxes, write_names
 from datamodules.images.decoding import image_loader
-from detector.base import count
 from detector.module import Detector
+from detector.networks.base import count
 from detector.postprocess import Detections
 from evaluation.analysis import analyse
 from evaluation.report.figures import attempt, draw_all

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from detector.checkpoint import load_checkpoint
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
-from detector.fusion import fuse
 from detector.module import Detector
+from detector.networks.fusion import fuse
 from detector.training.progress import RunBar
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.parser import Parser

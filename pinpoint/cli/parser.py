@@ -16,13 +16,8 @@ from lightning.pytorch.loggers import Logger
 
 # Imported so that `class_path: NAME` finds their classes by their short names.
 import datamodules.modules  # noqa: F401
-import detector.network
-import detector.training.ema
-import detector.training.pictures
-import detector.training.progress
-import detector.yolov9.network  # noqa: F401
 from datamodules.base import DetectionDataModule
-from detector.base import DetectionNetwork
+from detector.networks.base import DetectionNetwork
 from pinpoint.cli.arguments import chosen_class, chosen_options
 from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detector.base import DetectionNetwork
 from detector.checkpoint import build, load_checkpoint
 from detector.exported import ExportedForward
 from detector.facts import ModelFacts
 from detector.inference import load
+from detector.networks.base import DetectionNetwork
 from detector.postprocess import Postprocess
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.export.gate import Comparison, ValidationImages, compare

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from detector.base import DetectionNetwork, match_channels
 from detector.exported import METADATA_FILES, image_channels
-from detector.fusion import fuse
+from detector.networks.base import DetectionNetwork, match_channels
+from detector.networks.fusion import fuse
 
 INPUT, OUTPUTS = "images", ("boxes", "scores")
 

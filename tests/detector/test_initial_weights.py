@@ -13,12 +13,12 @@ from tiny import TINY_MODEL, Run
 
 import train
 from detector.initial_weights import start_from
-from detector.network import Network
-from detector.yolov9 import public_weights
-from detector.yolov9.network import YOLOv9
+from detector.networks.network import Network
+from detector.networks.yolov9 import public_weights
+from detector.networks.yolov9.network import YOLOv9
 from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 
-GOLDEN = json.loads((Path(__file__).parent / "yolov9" / "golden.json").read_text())
+GOLDEN = json.loads((Path(__file__).parent / "networks" / "yolov9" / "golden.json").read_text())
 TINY = "mobilenetv4_conv_small_050"
 
 

@@ -12,7 +12,7 @@ from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, 
 from datamodules.drawing import GREY, class_colour
 from detector.assigner import TaskAlignedAssigner
 from detector.module import Detector
-from detector.network import Network
+from detector.networks.network import Network
 from detector.postprocess import Detections, Postprocess
 from detector.training.pictures import PredictionImages, draw
 from losses.detection import DetectionLoss

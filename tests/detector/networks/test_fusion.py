@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from detector.base import DetectionNetwork
-from detector.fusion import fuse
-from detector.network import Network
-from detector.yolov9.network import YOLOv9
+from detector.networks.base import DetectionNetwork
+from detector.networks.fusion import fuse
+from detector.networks.network import Network
+from detector.networks.yolov9.network import YOLOv9
 
 
 @pytest.mark.parametrize(

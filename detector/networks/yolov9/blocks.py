@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, silu
 
-from detector.layers import BatchNorm
+from detector.networks.layers import BatchNorm
 
 
 class Conv(nn.Sequential):

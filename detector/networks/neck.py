@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, cat, nn
 from torch.nn.functional import interpolate
 
-from detector.layers import CSPBlock, conv
+from detector.networks.layers import CSPBlock, conv
 
 
 class PAN(nn.Module):

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from detector.head import Predictions, predict, start_plausibly
-from detector.layers import separable_conv
-from detector.yolov9.blocks import Conv
+from detector.networks.head import Predictions, predict, start_plausibly
+from detector.networks.layers import separable_conv
+from detector.networks.yolov9.blocks import Conv
 
 BINS = 16
-"""Distances 0 to 15 strides; unlike those of `detector.head.Head` none is below zero."""
+"""Distances 0 to 15 strides; unlike those of `detector.networks.head.Head` none is below zero."""
 
 GROUPS = 4
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from detector.head import Predictions
-from detector.yolov9.head import YOLOv9Head
-from detector.yolov9.pyramid import Backbone, TopDown
-from detector.yolov9.sizes import Size
+from detector.networks.head import Predictions
+from detector.networks.yolov9.head import YOLOv9Head
+from detector.networks.yolov9.pyramid import Backbone, TopDown
+from detector.networks.yolov9.sizes import Size
 
 LEVELS = (8, 16, 32)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny import tiny_scenes
 
-from detector.base import count
-from detector.fusion import fuse
-from detector.yolov9.network import YOLOv9
+from detector.networks.base import count
+from detector.networks.fusion import fuse
+from detector.networks.yolov9.network import YOLOv9
 from pinpoint.cli.detection import DetectionCLI
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())

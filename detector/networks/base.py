@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detector.head import Predictions
+from detector.networks.head import Predictions
 
 
 class DetectionNetwork(nn.Module, ABC):

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import Conv2dNormActivation
 
-from detector.yolov9.blocks import Conv, RepConv
+from detector.networks.yolov9.blocks import Conv, RepConv
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from detector.base import DetectionNetwork
-from detector.head import Predictions
-from detector.yolov9.auxiliary import RoutedAuxiliary, TopDownAuxiliary
-from detector.yolov9.head import YOLOv9Head
-from detector.yolov9.pyramid import Backbone, Neck
-from detector.yolov9.sizes import SizeName, size_named
+from detector.networks.base import DetectionNetwork
+from detector.networks.head import Predictions
+from detector.networks.yolov9.auxiliary import RoutedAuxiliary, TopDownAuxiliary
+from detector.networks.yolov9.head import YOLOv9Head
+from detector.networks.yolov9.pyramid import Backbone, Neck
+from detector.networks.yolov9.sizes import SizeName, size_named
 
 STRIDES = (4, 8, 16, 32)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detector.head import MIN_SIDE, Head, Predictions, decode, grid_points
+from detector.networks.head import MIN_SIDE, Head, Predictions, decode, grid_points
 
 BINS = torch.arange(-2.0, 14.0)
 

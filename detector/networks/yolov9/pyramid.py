@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from detector.yolov9.blocks import SPPELAN, AConv, ADown, Conv, RepNCSPELAN
-from detector.yolov9.sizes import Size
+from detector.networks.yolov9.blocks import SPPELAN, AConv, ADown, Conv, RepNCSPELAN
+from detector.networks.yolov9.sizes import Size
 
 
 class Backbone(nn.Module):

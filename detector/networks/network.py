@@ -7,10 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from detector.backbone import Backbone
-from detector.base import DetectionNetwork
-from detector.head import Head, Predictions
-from detector.neck import PAN
+from detector.networks.backbone import Backbone
+from detector.networks.base import DetectionNetwork
+from detector.networks.head import Head, Predictions
+from detector.networks.neck import PAN
 
 
 @final

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detector.layers import conv, separable_conv
+from detector.networks.layers import conv, separable_conv
 
 MIN_SIDE = 0.01
 """Smallest decoded side, in strides: boxes stay valid however the distances fall."""

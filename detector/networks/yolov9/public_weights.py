@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.download.fetch import provide_file
-from detector.yolov9.sizes import SIZES, SizeName
+from detector.networks.yolov9.sizes import SIZES, SizeName
 
 RELEASE = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alpha"
 

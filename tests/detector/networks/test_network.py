@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 from timm import create_model, list_models, list_modules
 from torch._dynamo.testing import CompileCounter
 
-from detector.backbone import Backbone
-from detector.base import count
-from detector.neck import PAN
-from detector.network import Network
+from detector.networks.backbone import Backbone
+from detector.networks.base import count
+from detector.networks.neck import PAN
+from detector.networks.network import Network
 
 TINY = "mobilenetv4_conv_small_050"
 

@@ -1,0 +1,1 @@
+"""Images to predictions: `network` on any timm backbone, `yolov9`; `fusion` folds either for use."""
