@@ -16,6 +16,11 @@ from lightning.pytorch.loggers import Logger
 
 # Imported so that `class_path: NAME` finds their classes by their short names.
 import datamodules.modules  # noqa: F401
+import detector.networks.network
+import detector.networks.yolov9.network
+import detector.training.ema
+import detector.training.pictures
+import detector.training.progress  # noqa: F401
 from datamodules.base import DetectionDataModule
 from detector.networks.base import DetectionNetwork
 from pinpoint.cli.arguments import chosen_class, chosen_options
