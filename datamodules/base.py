@@ -103,7 +103,14 @@ class DetectionDataModule(LightningDataModule):
         image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(image_size) < 1:
             raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
-        self.division = Division(val_fraction, val_group, val_groups, folds, fold, val_seed)
+        self.division = Division(
+            fraction=val_fraction,
+            group=val_group,
+            groups=val_groups,
+            folds=folds,
+            fold=fold,
+            seed=val_seed,
+        )
         self.readers = divided(readers, self.division) if self.division else readers
         self.class_names = list(class_names)
         self.image_size = (image_size[0], image_size[1])

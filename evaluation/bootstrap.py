@@ -58,7 +58,6 @@ def resampled_scores(
         for c, mine in enumerate(by_class):
             objects = results.gt_image_index[matches.expected & (results.gt_labels == c)]
             expected = weights[:, objects].sum(axis=1)
-            expected = weights[:, objects].sum(axis=1)
             for t in range(len(IOU_THRESHOLDS)):
                 precision[:, c, t] = _average_precision(
                     matches.true[mine, t],

@@ -12,8 +12,9 @@ import yaml
 if TYPE_CHECKING:
     from datamodules.base import DetectionDataModule
 
-_PLACES = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "recipes")
-RECIPES = next((folder for folder in _PLACES if (folder / "default.yaml").is_file()), _PLACES[0])
+# The package's own first: site-packages may hold a folder `configs` of somebody else.
+_PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "configs")
+RECIPES = next((folder for folder in _PLACES if (folder / "default.yaml").is_file()), _PLACES[1])
 """Folder of the recipes: `configs/` of a clone, `pinpoint/recipes/` where the package is installed."""
 
 DEFAULTS = RECIPES / "default.yaml"
