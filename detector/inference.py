@@ -7,8 +7,9 @@ B images, A points of an image, C classes, n detections of an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.images.decoding import read_image_file
-from datamodules.transforms.geometry import centre
+from datamodules.images.windows import Decoded, Raster, Source, open_image
 from detector.exported import ExportedForward, is_exported
 from detector.facts import FALLBACK, ModelFacts
 from detector.networks.base import match_channels
-from detector.postprocess import Detections, Postprocess
+from detector.postprocess import Detections, Postprocess, Suppression
+from detector.tiling.merging import merge_views
+from detector.tiling.views import Merge, Tiling, View
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,6 +101,14 @@ class Model:
         thresholds: float | Mapping[str, float] | None = None,
         bgr: bool = False,
         batch_size: int = 8,
+        tile: int | Sequence[int] | None = None,
+        overlap: float = 0.2,
+        whole: bool = False,
+        merge: Merge = "nmm",
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        suppression: Suppression | None = None,
+        class_agnostic: bool | None = None,
     ) -> Any:  # noqa: ANN401  # one or a list, as images are
         """Find the objects of an image, or of each of a list.
 
@@ -106,28 +117,101 @@ class Model:
             thresholds: score from which a detection is shown: for all classes, or by class name; where not
                 given, the model's own, at which F1 was best on its validation images.
             bgr: the channels of arrays and tensors are blue, green, red, as OpenCV reads them, not RGB.
-            batch_size: images that are looked at together.
+            batch_size: images, or tiles, that are looked at together.
+            tile: longer side of the tiles, pixels of the image, or several; see
+                `detector.tiling.views.Tiling` for this and the next five.
+            overlap: least share of a tile that the next one shows too.
+            whole: look at the whole image, beside its tiles.
+            merge: what becomes of the detections of one object in several views.
+            scales: sizes of what is shown relative to the network's input.
+            flip: look at everything mirrored, too.
+            suppression: "nms" or "soft"; as the model was trained to be scored if not given.
+            class_agnostic: whether classes suppress each other; likewise.
 
         Returns:
             A `Prediction` for an image, a list of them for a list.
 
         Raises:
-            ValueError: a file that is no image, pixels of another kind, or a class that the model does not
-                know.
+            ValueError: a file that is no image, pixels of another kind, a class that the model does not
+                know, or an option out of its range.
         """
-        if not isinstance(images, list | tuple):
-            return self.predict([images], thresholds=thresholds, bgr=bgr)[0]
+        tiling = Tiling(tile, overlap, whole, scales, flip, merge)
+        model = self.suppressing(suppression, class_agnostic)
         least = self.thresholds(thresholds)
-        found = []
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            pixels = [to_rgb(image, bgr) for image in part]
-            for one, image, detections in zip(part, pixels, self._look(pixels), strict=True):
-                kept = detections.scores >= least[detections.labels]
-                seen = str(one) if isinstance(one, str | Path) else image
-                fields = detections.boxes[kept], detections.scores[kept], detections.labels[kept]
-                found.append(Prediction(*fields, self.facts.class_names, seen))
-        return found
+        single = not isinstance(images, list | tuple)
+        every: Sequence[OneImage] = [images] if single else images  # type: ignore[assignment,list-item]
+        opened: list[tuple[Decoded | Raster, list[View]]] = []
+
+        def jobs() -> Iterator[tuple[Source, View]]:
+            for image in every:
+                path = isinstance(image, str | Path)
+                source = open_image(str(image)) if path else Decoded(to_rgb(image, bgr))
+                views = model.views(source.size, tiling)
+                opened.append((source, views))
+                yield from ((source, view) for view in views)
+
+        looks, found = model.look(jobs(), batch_size), []
+        for image in every:
+            first = next(looks)  # which opens the image
+            source, views = opened.pop(0)
+            detections = model.merge(views, [first, *islice(looks, len(views) - 1)], source.size, tiling)
+            seen = str(image) if isinstance(image, str | Path) else source.pixels  # type: ignore[union-attr]
+            found.append(self.shown(detections, least, seen))
+            source.close()
+        return found[0] if single else found
+
+    def suppressing(self, suppression: Suppression | None, class_agnostic: bool | None) -> Model:
+        """The same model with another suppression; what is None stays as it is."""
+        given = {"suppression": suppression, "class_agnostic": class_agnostic}
+        changes = {name: value for name, value in given.items() if value is not None}
+        arguments = self.postprocess.arguments() | changes
+        return Model(self.forward, self.facts, Postprocess(**arguments), self.device)
+
+    def views(self, size: tuple[int, int], tiling: Tiling) -> list[View]:
+        """All views of an image of a size (height, width); always the same ones, in the same order.
+
+        With `look`, `merge` and `shown` what `predict` does can be done in steps, and a large image be gone
+        on with after an interruption: keep what each view found.
+
+        Raises:
+            ValueError: see `Tiling.views`.
+        """
+        return tiling.views(size, self.facts.image_size)
+
+    @torch.inference_mode()
+    def look(self, jobs: Iterable[tuple[Source, View]], batch_size: int = 8) -> Iterator[Detections]:
+        """What each view of its image finds, in their order, in batches; read when they are due.
+
+        Args:
+            jobs: images and views of them.
+            batch_size: views that are looked at together; those of other canvases are not.
+
+        Yields:
+            The detections of the next view, by score descending, in pixels of its image, on the CPU.
+
+        Raises:
+            ValueError: the image cannot be read.
+        """
+        for (height, width), same in groupby(jobs, key=lambda job: job[1].canvas):
+            while batch := list(islice(same, batch_size)):
+                canvas = np.full((len(batch), height, width, 3), self.facts.fill, dtype=np.uint8)
+                for (source, view), target in zip(batch, canvas, strict=True):
+                    view.draw(source, target)
+                logits, boxes = self.forward(torch.from_numpy(canvas).permute(0, 3, 1, 2))
+                for (_, view), one in zip(batch, self.postprocess(logits, boxes), strict=True):
+                    yield Detections(view.to_image(one.boxes.cpu()), one.scores.cpu(), one.labels.cpu())
+
+    def merge(
+        self, views: Sequence[View], found: Sequence[Detections], size: tuple[int, int], tiling: Tiling
+    ) -> Detections:
+        """Merge what all views of an image of a size (height, width) found, see `merge_views`."""
+        return merge_views(views, found, size, tiling.merge, self.postprocess.class_agnostic)
+
+    def shown(self, detections: Detections, least: Tensor, image: str | NDArray[np.uint8]) -> Prediction:
+        """The detections of an image, a path or pixels, that reach the least score (C,) of their class."""
+        kept = detections.scores >= least[detections.labels]
+        fields = detections.boxes[kept], detections.scores[kept], detections.labels[kept]
+        return Prediction(*fields, self.facts.class_names, image)
 
     def thresholds(self, given: float | Mapping[str, float] | None) -> Tensor:
         """Least score of each class: (C,) float32.
@@ -146,24 +230,6 @@ class Model:
                 raise ValueError(f"a threshold for {name!r}, but the model's classes are {', '.join(names)}")
             least[names.index(name)] = threshold
         return least
-
-    @torch.inference_mode()
-    def _look(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Detections of whole images, in their pixels."""
-        size = self.facts.image_size
-        canvas = np.full((len(images), *size, 3), self.facts.fill, dtype=np.uint8)
-        placements = [centre((0, 0, image.shape[1], image.shape[0]), size) for image in images]
-        for image, placement, target in zip(images, placements, canvas, strict=True):
-            placement.paste(image, target)
-        logits, boxes = self.forward(torch.from_numpy(canvas).permute(0, 3, 1, 2))
-        found = []
-        for image, placement, one in zip(images, placements, self.postprocess(logits, boxes), strict=True):
-            height, width = image.shape[:2]
-            limit = torch.tensor((width, height, width, height))
-            offset, scale = torch.tensor(placement.target[:2] * 2), torch.tensor(placement.scale * 2)
-            original = ((one.boxes.cpu() - offset) / scale).clamp(min=0).minimum(limit)
-            found.append(Detections(original, one.scores.cpu(), one.labels.cpu()))
-        return found
 
 
 def load(path: str | Path, device: str = "auto") -> Model:

@@ -1,17 +1,22 @@
-"""From predictions to detections: threshold, best candidates, class-wise non-maximum suppression.
+"""From predictions to detections: threshold, best candidates, suppression of all but the best of an object.
 
 B images, A points of an image, C classes, n detections of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import box_iou, nms
+
+Suppression = Literal["nms", "soft"]
+"""What happens to a detection that overlaps a better one: it goes ("nms"), or its score falls ("soft")."""
+
+SOFT_SIGMA = 0.5
+"""How fast the score falls under "soft": by exp(-IoU^2 / sigma). Source: Bodla et al. 2017."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ def postprocess(
     pre_nms: int = 5000,
     nms_iou: float = 0.6,
     max_detections: int = 500,
+    suppression: Suppression = "nms",
+    class_agnostic: bool = False,
 ) -> list[Detections]:
     """Turn predictions into detections; one point may give a detection of every class.
 
@@ -48,8 +55,10 @@ def postprocess(
         boxes: (B, A, 4) xyxy pixels.
         score_threshold: a (point, class) is a candidate if its probability is above this.
         pre_nms: most candidates of an image, the best by score; ties go to the lower point, then class.
-        nms_iou: a candidate is dropped if its IoU with a better one of its class is above this.
+        nms_iou: a candidate is dropped if its IoU with a better one is above this; of no use to "soft".
         max_detections: most detections of an image, over all classes.
+        suppression: see `Suppression`.
+        class_agnostic: classes suppress each other; otherwise each only itself.
 
     Returns:
         The detections of each image, in the pixels of `boxes`.
@@ -64,45 +73,74 @@ def postprocess(
         candidate = candidate[scores[candidate] >= best[-1:]]
         candidate = candidate[scores[candidate].argsort(descending=True, stable=True)[:pre_nms]]
         candidates = Detections(image_boxes[candidate // classes], scores[candidate], candidate % classes)
-        found.append(merge([candidates], nms_iou, max_detections))
+        if suppression == "soft":
+            found.append(soften(candidates, score_threshold, max_detections, class_agnostic))
+        else:
+            found.append(suppress(candidates, nms_iou, max_detections, class_agnostic))
     return found
 
 
-@torch.no_grad()
-def merge(parts: Sequence[Detections], nms_iou: float = 0.6, max_detections: int = 500) -> Detections:
-    """Join detections of one image, such as those of its tiles, by class-wise non-maximum suppression.
+def suppress(
+    candidates: Detections, nms_iou: float = 0.6, max_detections: int = 500, class_agnostic: bool = False
+) -> Detections:
+    """Non-maximum suppression, class by class unless told otherwise.
 
     Args:
-        parts: at least one, all in pixels of the same image.
-        nms_iou: a detection is dropped if its IoU with a better one of its class is above this.
+        candidates: by score descending.
+        nms_iou: a detection is dropped if its IoU with a better one is above this.
         max_detections: most detections to return, over all classes.
-
-    Returns:
-        The best of what remains; ties go to the earlier part and position.
+        class_agnostic: classes suppress each other.
     """
-    scores = torch.cat([part.scores for part in parts])
-    scores, order = scores.sort(descending=True, stable=True)
-    boxes = torch.cat([part.boxes for part in parts])[order]
-    labels = torch.cat([part.labels for part in parts])[order]
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
+    groups = torch.zeros_like(labels) if class_agnostic else labels
     # Class by class: torchvision's batched_nms shifts each class by an offset in float32, which lets classes
     # suppress each other where coordinates are negative, and rounds small boxes where there are many classes.
     kept = torch.zeros_like(labels, dtype=torch.bool)
-    for label in torch.unique(labels):
-        same = (labels == label).nonzero().squeeze(1)
+    for label in torch.unique(groups):
+        same = (groups == label).nonzero().squeeze(1)
         kept[same[nms(boxes[same], scores[same], nms_iou)]] = True
     remaining = kept.nonzero().squeeze(1)[:max_detections]
     return Detections(boxes[remaining], scores[remaining], labels[remaining])
 
 
+def soften(
+    candidates: Detections, score_threshold: float, max_detections: int = 500, class_agnostic: bool = False
+) -> Detections:
+    """Soft suppression: each detection, the best first, lowers the scores of those that it overlaps.
+
+    Args:
+        candidates: by score descending.
+        score_threshold: detections that fall to it go.
+        max_detections: most detections to return, over all classes.
+        class_agnostic: classes lower each other's scores.
+    """
+    boxes, labels = candidates.boxes, candidates.labels
+    scores, left = candidates.scores.clone(), candidates.scores.clone()
+    chosen = []
+    for _ in range(min(max_detections, len(scores))):
+        best = int(left.argmax())
+        if left[best] <= score_threshold:
+            break
+        chosen.append(best)
+        scores[best] = left[best]
+        factor = torch.exp(-(box_iou(boxes[best : best + 1], boxes)[0] ** 2) / SOFT_SIGMA)
+        left *= factor if class_agnostic else factor.where(labels == labels[best], 1.0)
+        left[best] = 0
+    remaining = torch.tensor(chosen, dtype=torch.int64, device=labels.device)
+    return Detections(boxes[remaining], scores[remaining], labels[remaining])
+
+
 @final
 class Postprocess:
-    """Parameters of `postprocess` and `merge`.
+    """Parameters of `postprocess`.
 
     Args:
         score_threshold: a (point, class) is a candidate if its probability is above this.
         pre_nms: most candidates of an image before suppression.
-        nms_iou: a candidate is dropped if its IoU with a better one of its class is above this.
-        max_detections: most detections of an image, over all classes.
+        nms_iou: a candidate is dropped if its IoU with a better one is above this.
+        max_detections: most detections of an image, over all classes; of a tile, where there are tiles.
+        suppression: nms drops what overlaps a better detection, soft lowers its score.
+        class_agnostic: classes suppress each other; otherwise each only itself.
     """
 
     def __init__(
@@ -111,27 +149,20 @@ class Postprocess:
         pre_nms: int = 5000,
         nms_iou: float = 0.6,
         max_detections: int = 500,
+        suppression: Suppression = "nms",
+        class_agnostic: bool = False,
     ) -> None:
         self.score_threshold = score_threshold
         self.pre_nms = pre_nms
         self.nms_iou = nms_iou
         self.max_detections = max_detections
+        self.suppression: Suppression = suppression
+        self.class_agnostic = class_agnostic
 
     def __call__(self, logits: Tensor, boxes: Tensor) -> list[Detections]:
         """Turn logits (B, A, C) and boxes (B, A, 4) xyxy pixels into the detections of each image."""
-        return postprocess(
-            logits,
-            boxes,
-            score_threshold=self.score_threshold,
-            pre_nms=self.pre_nms,
-            nms_iou=self.nms_iou,
-            max_detections=self.max_detections,
-        )
+        return postprocess(logits, boxes, **vars(self))
 
-    def arguments(self) -> dict[str, float]:
+    def arguments(self) -> dict[str, Any]:
         """The arguments that it was made with, for files that keep them."""
         return dict(vars(self))
-
-    def merge(self, parts: Sequence[Detections]) -> Detections:
-        """Join detections of one image, all in its pixels; see the function `merge`."""
-        return merge(parts, self.nms_iou, self.max_detections)

@@ -88,7 +88,15 @@ def add_suppression(model: Model, postprocess: Postprocess) -> None:
     Args:
         model: with the outputs boxes (B, A, 4) and scores (B, A, C); is changed.
         postprocess: threshold, IoU and limit.
+
+    Raises:
+        ValueError: a suppression that ONNX's operator does not know.
     """
+    if postprocess.suppression != "nms" or postprocess.class_agnostic:
+        raise ValueError(
+            "--nms knows suppression class by class alone, but the checkpoint was trained with another "
+            "model.postprocess: export without --nms"
+        )
     helper, tensor_types = need("onnx", "onnx").helper, need("onnx", "onnx").TensorProto
     from_array = need("onnx", "onnx").numpy_helper.from_array
     constants = {

@@ -14,10 +14,12 @@ from PIL import Image
 from tiny import Run
 from torch import Tensor
 
+from datamodules.images.windows import Decoded
 from detector import load
 from detector.checkpoint import load_checkpoint
 from detector.inference import FALLBACK, Model, ModelFacts, to_rgb
 from detector.postprocess import Postprocess
+from detector.tiling.views import Tiling
 from evaluate import main as evaluate
 from evaluation.analysis import LEAST_SHOWN
 
@@ -95,6 +97,74 @@ def test_a_list_gives_a_list_whatever_the_batch() -> None:
         assert found.boxes.equal(MODEL.predict(image).boxes)
     assert [len(found) for found in together] == [2, 2, 0, 1]
     assert MODEL.predict([]) == []
+
+
+def large() -> np.ndarray:
+    """400x300: red (70, 60)-(110, 100), over the border of tiles of 96x64, and blue (200, 20)-(390, 50)."""
+    image = np.full((300, 400, 3), 100, np.uint8)
+    image[60:100, 70:110], image[20:50, 200:390] = (250, 0, 0), (0, 0, 250)
+    return image
+
+
+LARGE = torch.tensor([[70.0, 60, 110, 100], [200, 20, 390, 50]])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"whole": True}, {"flip": True}, {"merge": "wbf"}, {"tile": (96, 192)}]
+)
+def test_tiles_find_objects_at_their_borders_and_larger_than_themselves(options: dict) -> None:
+    found = MODEL.predict(large(), **{"tile": 96, "overlap": 0.3, "thresholds": 0.01} | options)
+    assert found.names == ["red", "blue"]
+    assert (found.boxes - LARGE).abs().max() <= (4 if "tile" in options or "whole" in options else 1)
+
+
+def test_tiles_batched_are_tiles_one_by_one(tmp_path: Path) -> None:
+    Image.fromarray(large()).save(tmp_path / "large.png")
+    images = [large(), picture(), str(tmp_path / "large.png")]
+    for tiling in (
+        {"tile": 96},
+        {"tile": 96, "flip": True, "scales": (1, 2)},
+        {"scales": (1, 1.5), "whole": True},
+    ):
+        together = MODEL.predict(images, batch_size=7, **tiling)
+        for image, found in zip(images, together, strict=True):
+            alone = MODEL.predict(image, batch_size=1, **tiling)
+            assert found.boxes.equal(alone.boxes)
+            assert found.scores.equal(alone.scores)
+        assert together[0].boxes.equal(together[2].boxes)
+        assert together[2].image == images[2]
+
+
+def test_a_tile_larger_than_the_image_is_the_whole_image() -> None:
+    assert MODEL.predict(large(), tile=1000).boxes.equal(MODEL.predict(large()).boxes)
+
+
+def test_steps_make_what_predict_makes() -> None:
+    tiling, source = Tiling(tile=96, whole=True), Decoded(large())
+    views = MODEL.views(source.size, tiling)
+    kept = list(MODEL.look(((source, view) for view in views[:5]), batch_size=2))  # and interrupted
+    kept += MODEL.look((source, view) for view in views[5:])
+    merged = MODEL.merge(views, kept, source.size, tiling)
+    shown = MODEL.shown(merged, MODEL.thresholds(None), "large.png")
+    expected = MODEL.predict(large(), tile=96, whole=True)
+    assert shown.boxes.equal(expected.boxes)
+    assert shown.names == expected.names == ["red", "blue"]
+
+
+def test_suppression_can_be_changed_for_one_call() -> None:
+    model = MODEL.suppressing("soft", True)
+    assert (model.postprocess.suppression, model.postprocess.class_agnostic) == ("soft", True)
+    assert MODEL.suppressing(None, None).postprocess.arguments() == MODEL.postprocess.arguments()
+
+    def see_twice(images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, boxes = see_colours(images)
+        return torch.cat((logits, logits - 1), 1), torch.cat((boxes, boxes + 2), 1)
+
+    model = Model(see_twice, FACTS)
+    assert len(model.predict(picture(), thresholds=0.01)) == 2
+    softened = model.predict(picture(), thresholds=0.01, suppression="soft")
+    assert len(softened) == 4
+    assert softened.scores.min() < 0.2
 
 
 def test_thresholds_by_class() -> None:

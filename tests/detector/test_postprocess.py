@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
-from detector.postprocess import Detections, Postprocess, merge, postprocess
+from detector.postprocess import Detections, Postprocess, postprocess, soften, suppress
 
 
 def logit(*probabilities):
@@ -139,25 +141,65 @@ def test_half_precision_logits_give_float32_scores():
     assert_equal(found, postprocess(logits.bfloat16().float(), boxes)[0])
 
 
-def test_merge_of_tiles():
-    # Two tiles saw the object at x = 50; the worse goes. The other detections stay, best first.
-    one = Detections(
-        torch.tensor([[0.0, 0, 10, 10], [50, 0, 60, 10]]), torch.tensor([0.7, 0.3]), torch.tensor([0, 1])
-    )
-    two = Detections(
-        torch.tensor([[51.0, 0, 61, 10], [90, 0, 99, 9]]), torch.tensor([0.8, 0.2]), torch.tensor([1, 1])
-    )
-    found = merge([one, two])
-    assert found.boxes.tolist() == [[51, 0, 61, 10], [0, 0, 10, 10], [90, 0, 99, 9]]
-    assert found.labels.tolist() == [1, 0, 1]
-    torch.testing.assert_close(found.scores, torch.tensor([0.8, 0.7, 0.2]))
-    assert len(merge([one, two], max_detections=2)) == 2
+def overlapping() -> Detections:
+    """Three boxes in a row, each half over the next, and one apart; the second is of another class."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [2, 0, 12, 10], [50, 0, 60, 10]])
+    return Detections(boxes, torch.tensor([0.9, 0.8, 0.6, 0.5]), torch.tensor([0, 1, 0, 0]))
 
 
-def test_merge_of_one_changes_nothing():
+def test_suppression_of_suppressed_ones_changes_nothing():
     logits, boxes = random_predictions(3)
     (found,) = postprocess(logits, boxes)
-    assert_equal(merge([found]), found)
+    assert_equal(suppress(found), found)
+
+
+def test_classes_suppress_each_other_if_they_are_told_to():
+    # IoU 1/3 of the first two, 2/3 of first and third, 7/13 of second and third.
+    assert suppress(overlapping(), 0.3).boxes[:, 0].tolist() == [0, 5, 50]
+    assert suppress(overlapping(), 0.3, class_agnostic=True).boxes[:, 0].tolist() == [0, 50]
+    assert suppress(overlapping(), 0.3, 1, class_agnostic=True).boxes[:, 0].tolist() == [0]
+
+
+def test_soft_suppression_by_hand():
+    found = soften(overlapping(), 0.001)
+    assert found.boxes[:, 0].tolist() == [0, 5, 50, 2]
+    assert found.labels.tolist() == [0, 1, 0, 0]
+    weakened = 0.6 * math.exp(-((2 / 3) ** 2) / 0.5)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.5, weakened]))
+    every = soften(overlapping(), 0.001, class_agnostic=True)
+    second = 0.8 * math.exp(-((1 / 3) ** 2) / 0.5)
+    third = weakened * math.exp(-((7 / 13) ** 2) / 0.5)
+    torch.testing.assert_close(every.scores, torch.tensor([0.9, second, 0.5, third]))
+    assert len(soften(overlapping(), 0.3)) == 3
+    assert len(soften(overlapping(), 0.001, 2)) == 2
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_soft_suppression_equals_plain_loops(class_agnostic):
+    logits, boxes = random_predictions(5)
+    (found,) = postprocess(logits, boxes, suppression="soft", class_agnostic=class_agnostic, pre_nms=60)
+    scores = logits[0].sigmoid()
+    left = sorted(
+        ([float(s), p, c] for p, row in enumerate(scores) for c, s in enumerate(row) if s > 0.001),
+        key=lambda one: -one[0],
+    )[:60]
+    expected = []
+    while left and max(one[0] for one in left) > 0.001:
+        best = max(left, key=lambda one: one[0])
+        left.remove(best)
+        expected.append(best)
+        for one in left:
+            if class_agnostic or one[2] == best[2]:
+                iou = float(box_iou(boxes[0, [best[1]]], boxes[0, [one[1]]]))
+                one[0] *= math.exp(-(iou**2) / 0.5)
+    torch.testing.assert_close(found.scores, torch.tensor([one[0] for one in expected]), rtol=1e-4, atol=1e-6)
+    assert found.labels.tolist() == [one[2] for one in expected]
+
+
+def test_soft_suppression_of_nothing():
+    (found,) = postprocess(torch.full((1, 7, 2), -20.0), torch.zeros(1, 7, 4), suppression="soft")
+    assert found.boxes.shape == (0, 4)
+    assert found.labels.dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -170,11 +212,3 @@ def test_class_passes_its_parameters(limit):
     (found,) = Postprocess(**limit)(logits, boxes)
     assert len(found) < len(whole)
     assert_equal(found, postprocess(logits, boxes, **limit)[0])
-
-
-def test_class_merges_with_its_parameters():
-    logits, boxes = random_predictions(2)
-    whole = postprocess(logits, boxes)
-    found = Postprocess(nms_iou=0.3, max_detections=40).merge(whole)
-    assert_equal(found, merge(whole, nms_iou=0.3, max_detections=40))
-    assert not torch.equal(found.boxes, merge(whole, max_detections=40).boxes)

@@ -1,0 +1,295 @@
+"""One answer from what the views of an image find: nothing twice, nothing in halves, nothing lost.
+
+A detection that touches a border of its view that is no border of the image is a piece, any other is whole.
+Two detections of different views may be of one object if they overlap in what both views see, a whole one cut
+to the window of a piece. Suppression has been at each view, so that it finds an object once: of the
+detections of the other view each is paired with its likeliest alone, if that agrees.
+
+V views, N detections of all views, best score first, P pairs of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.postprocess import Detections
+from detector.tiling.views import Merge, View
+
+Reals = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+OVERLAP = 0.5
+"""Intersection over the smaller area from which two detections are of one object."""
+
+LIKENESS = 0.4
+"""Smaller over larger area from which they may be: a boat before a ship is not its piece."""
+
+NEAR_PIXELS, NEAR_SHARE = 2.0, 0.05
+"""A box touches a border that is no farther than so many pixels of the canvas, or share of its own side."""
+
+TRUSTED = 0.3
+"""Score of a whole detection relative to a piece's from which it explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Which detections are likely of one object: each pair twice, by its first.
+
+    Attributes:
+        other: (P,) the second of each pair, the likeliest first.
+        begin: (N + 1,) where the pairs of each detection begin.
+    """
+
+    other: Ints
+    begin: Ints
+
+    def of(self, detection: int) -> list[int]:
+        """The partners of a detection, the likeliest first."""
+        found: list[int] = self.other[self.begin[detection] : self.begin[detection + 1]].tolist()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The detections of all views.
+
+    Attributes:
+        boxes: (N, 4) xyxy pixels of the image.
+        scores: (N,) descending.
+        labels: (N,) class indices.
+        view: (N,) which view found each.
+        windows: (V, 4) xyxy pixels of the image.
+        near: (N, 2) distance in x and y at which each box touches a border, pixels of the image.
+        piece: (N,) whether it touches a border within the image.
+    """
+
+    boxes: Reals
+    scores: Reals
+    labels: Ints
+    view: Ints
+    windows: Reals
+    near: Reals
+    piece: Bools
+
+    @classmethod
+    def of(cls, views: Sequence[View], found: Sequence[Detections], size: tuple[int, int]) -> Found:
+        """Join what the views of an image of `size` (height, width) found; ties in score as they come."""
+        scores = np.concatenate([one.scores.numpy() for one in found]).astype(np.float64)
+        order = np.argsort(-scores, kind="stable")
+        boxes = np.concatenate([one.boxes.numpy() for one in found]).astype(np.float64)[order]
+        labels = np.concatenate([one.labels.numpy() for one in found])[order]
+        view = np.repeat(np.arange(len(views)), [len(one) for one in found])[order]
+        windows = np.array([one.window for one in views], dtype=np.float64)
+        scales = np.array([one.placement.scale for one in views])
+        near = np.maximum(NEAR_PIXELS / scales[view], NEAR_SHARE * (boxes[:, 2:] - boxes[:, :2]))
+        inner = np.concatenate((windows[:, :2] > 0, windows[:, 2:] < size[::-1]), axis=1)
+        touches = np.abs(boxes - windows[view]) <= np.tile(near, 2)
+        piece = np.any(touches & inner[view], axis=1)
+        return cls(boxes, scores[order], labels, view, windows, near, np.asarray(piece))
+
+
+def merge_views(
+    views: Sequence[View],
+    found: Sequence[Detections],
+    size: tuple[int, int],
+    merge: Merge = "nmm",
+    class_agnostic: bool = False,
+) -> Detections:
+    """Merge the detections of the views of an image.
+
+    Args:
+        views: at least one.
+        found: detections of each view, on the CPU, in pixels of the image.
+        size: (height, width) of the image.
+        merge: what becomes of the detections of one object. "nmm": the best whole one, or else the pieces
+            united, with the best score of them all; "nms": the best whole one, or else the best piece, as it
+            is; "wbf": the whole ones, or else the pieces united, averaged by their scores, with their mean
+            score over all views that show all of the box. Source: Solovyev et al. 2021.
+        class_agnostic: detections of different classes may be of one object; its class is that of the score.
+
+    Returns:
+        The detections of the image, by score descending, as many as there are.
+    """
+    if len(views) == 1:
+        return found[0]
+    all_found = Found.of(views, found, size)
+    owner = group(all_found, find_pairs(all_found, class_agnostic))
+    boxes, scores, labels = _MERGERS[merge](all_found, owner)
+    best = np.flatnonzero(owner == np.arange(len(owner)))
+    best = best[np.argsort(-scores[best], kind="stable")]
+    return Detections(
+        torch.from_numpy(boxes[best]).float(),
+        torch.from_numpy(scores[best]).float(),
+        torch.from_numpy(labels[best]),
+    )
+
+
+def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
+    """Find the pairs of detections that may be of one object.
+
+    Args:
+        found: the detections.
+        class_agnostic: of different classes, too.
+    """
+    first, second = _overlapping(found, class_agnostic)
+    a, b = found.boxes[first], found.boxes[second]
+    of_a, of_b = found.windows[found.view[first]], found.windows[found.view[second]]
+    piece_a, piece_b = found.piece[first, None], found.piece[second, None]
+    # Where both are whole, both views must have room for them; a piece is compared with what its view shows.
+    room = _inside(a, of_b, found.near[first]) & _inside(b, of_a, found.near[second])
+    room |= (piece_a | piece_b)[:, 0]
+    a, b = np.where(piece_b, _clip(a, of_b), a), np.where(piece_a, _clip(b, of_a), b)
+    shared, area_a, area_b = _area(_clip(a, b)), _area(a), _area(b)
+    smaller, larger = np.minimum(area_a, area_b), np.maximum(area_a, area_b)
+    alike = room & (shared >= OVERLAP * smaller) & (smaller >= LIKENESS * larger) & (smaller > 0)
+    # A piece needs a whole one that is believed; of two pieces or two whole ones either may be weak.
+    weak = found.scores[second] < TRUSTED * found.scores[first]  # the first is the better one
+    alike &= ~(weak & piece_a[:, 0] & ~piece_b[:, 0])
+    first, second = first[alike], second[alike]
+    iou = shared[alike] / (area_a + area_b - shared)[alike]
+    one, other = np.concatenate((first, second)), np.concatenate((second, first))
+    order = np.lexsort((other, -np.tile(iou, 2), one))
+    one, other = one[order], other[order]
+    _, likeliest = np.unique(one * len(found.windows) + found.view[other], return_index=True)
+    likeliest.sort()
+    one, other = one[likeliest], other[likeliest]
+    count = len(found.scores)
+    mutual = np.isin(one * count + other, other * count + one)
+    return Pairs(other[mutual], np.searchsorted(one[mutual], np.arange(count + 1)))
+
+
+def group(found: Found, pairs: Pairs) -> Ints:
+    """Decide which detections are of one object.
+
+    First the whole ones, the best first: each takes its likeliest partner of every other view. Then each
+    piece goes to the whole one that explains it. What is left of the pieces grows together, view by view.
+
+    Args:
+        found: the detections.
+        pairs: which of them may be of one object.
+
+    Returns:
+        (N,) the detection that stands for each: itself for those that stand for an object.
+    """
+    owner = np.arange(len(found.scores))
+    free = np.ones(len(owner), dtype=np.bool_)
+    view, piece = found.view.tolist(), found.piece.tolist()
+    paired = np.flatnonzero(np.diff(pairs.begin)).tolist()
+    seen: dict[int, set[int]] = {}
+    for seed in paired:
+        if piece[seed] or not free[seed]:
+            continue
+        seen[seed] = {view[seed]}
+        for other in pairs.of(seed):
+            if free[other] and not piece[other] and view[other] not in seen[seed]:
+                owner[other], free[other] = seed, False
+                seen[seed].add(view[other])
+        free[seed] = False
+    for one in paired:
+        if not piece[one]:
+            continue
+        for whole in pairs.of(one):
+            if not piece[whole] and owner[whole] == whole and view[one] not in seen[whole]:
+                owner[one], free[one] = whole, False
+                seen[whole].add(view[one])
+                break
+    for seed in paired:
+        if not free[seed]:
+            continue
+        views, members = {view[seed]}, [seed]
+        free[seed] = False
+        for member in members:  # which grows
+            for other in pairs.of(member):
+                if free[other] and view[other] not in views:
+                    owner[other], free[other] = seed, False
+                    views.add(view[other])
+                    members.append(other)
+    return owner
+
+
+def _unite(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
+    """Boxes (N, 4), scores (N,) and labels (N,) of the objects, each at the place of what stands for it."""
+    boxes = found.boxes.copy()
+    united = found.piece[owner]  # else a whole one stands for the object, as it is
+    np.minimum.at(boxes[:, :2], owner[united], found.boxes[united, :2])
+    np.maximum.at(boxes[:, 2:], owner[united], found.boxes[united, 2:])
+    best = np.arange(len(owner))
+    np.minimum.at(best, owner, np.arange(len(owner)))
+    return boxes, found.scores[best], found.labels[best]
+
+
+def _suppress(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
+    return found.boxes, found.scores, found.labels
+
+
+def _fuse(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
+    boxes, _, labels = _unite(found, owner)
+    whole = ~found.piece
+    weight = np.bincount(owner[whole], found.scores[whole], minlength=len(owner))
+    weighted = np.zeros_like(boxes)
+    np.add.at(weighted, owner[whole], found.boxes[whole] * found.scores[whole, None])
+    averaged = weight > 0
+    boxes[averaged] = weighted[averaged] / weight[averaged, None]
+    members = np.bincount(owner, minlength=len(owner))
+    views = np.zeros(len(owner), dtype=np.int64)
+    for window in found.windows:
+        views += _inside(boxes, window, found.near)
+    total = np.bincount(owner, found.scores, minlength=len(owner))
+    return boxes, total / np.maximum(members, np.maximum(views, 1)), labels
+
+
+_MERGERS = {"nmm": _unite, "nms": _suppress, "wbf": _fuse}
+
+
+def _overlapping(found: Found, class_agnostic: bool) -> tuple[Ints, Ints]:
+    """Pairs of detections of different views, of one class, whose boxes overlap, the better one first."""
+    windows = found.windows
+    by_view = np.argsort(found.view, kind="stable")
+    begin = np.searchsorted(found.view[by_view], np.arange(len(windows) + 1))
+    of_view = [by_view[start:stop] for start, stop in pairwise(begin.tolist())]
+    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for view, mine in enumerate(of_view[:-1]):
+        if not len(mine):
+            continue
+        shared = _clip(windows[view + 1 :], windows[view])
+        for later in np.flatnonzero((shared[:, :2] < shared[:, 2:]).all(axis=1)):
+            theirs = of_view[view + 1 + later]
+            # Only what reaches into the part that both show.
+            left, right = (one[_meet(found.boxes[one], shared[later])] for one in (mine, theirs))
+            meet = _meet(found.boxes[left][:, None], found.boxes[right])
+            if not class_agnostic:
+                meet &= found.labels[left][:, None] == found.labels[right]
+            i, j = meet.nonzero()
+            firsts.append(np.minimum(left[i], right[j]))
+            seconds.append(np.maximum(left[i], right[j]))
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _meet(a: Reals, b: Reals) -> Bools:
+    """Whether boxes share an area: (..., 4) and (..., 4) to (...)."""
+    return np.asarray(np.all((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:]), axis=-1))
+
+
+def _clip(boxes: Reals, windows: Reals) -> Reals:
+    """What of boxes lies in windows; sides cross where nothing does."""
+    low, high = np.maximum(boxes[..., :2], windows[..., :2]), np.minimum(boxes[..., 2:], windows[..., 2:])
+    return np.concatenate((low, high), axis=-1)
+
+
+def _area(boxes: Reals) -> Reals:
+    """Area of boxes (n, 4), 0 for those whose sides cross: (n,)."""
+    sides: Reals = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return sides[:, 0] * sides[:, 1]
+
+
+def _inside(boxes: Reals, windows: Reals, near: Reals) -> Bools:
+    """Whether boxes (n, 4) lie in windows (4,) or (n, 4), up to (n, 2) pixels: (n,)."""
+    inside = (boxes[:, :2] >= windows[..., :2] - near) & (boxes[:, 2:] <= windows[..., 2:] + near)
+    return np.asarray(np.all(inside, axis=1))

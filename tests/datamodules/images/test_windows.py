@@ -1,0 +1,117 @@
+"""Images by windows: the pixels of the whole, whatever the kind of file."""
+
+import builtins
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
+
+from datamodules.images import windows
+from datamodules.images.decoding import read_image_file
+from datamodules.images.windows import Decoded, Raster, open_image
+from datamodules.problems import DataError
+
+pytestmark = pytest.mark.filterwarnings(
+    f"ignore::{NotGeoreferencedWarning.__module__}.NotGeoreferencedWarning"
+)
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray = PIXELS, **options: object) -> str:
+    """A TIFF of rasterio's of (H, W, bands)."""
+    height, width, count = pixels.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype}
+    with rasterio.open(path, "w", **profile, **options) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "DECODED_WHOLE", 1000)
+
+
+@pytest.mark.parametrize("kind", ["strips", "tiles", "png", "rgba", "sixteen"])
+def test_windows_are_parts_of_the_whole(kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / ("image.png" if kind == "png" else "image.tif"))
+    if kind == "png":
+        Image.fromarray(PIXELS).save(path)
+    elif kind == "rgba":
+        write(Path(path), np.dstack((PIXELS, PIXELS[..., :1])))
+    elif kind == "sixteen":
+        write(Path(path), PIXELS.astype(np.uint16) * 256 + 255)
+    else:
+        blocks = {"tiled": True, "blockxsize": 32, "blockysize": 32} if kind == "tiles" else {"blockysize": 7}
+        write(Path(path), **blocks)
+    source = open_image(path)
+    assert isinstance(source, Raster)
+    assert source.size == (90, 140)
+    for window in ((0, 0, 140, 90), (20, 33, 77, 34), (139, 89, 140, 90)):
+        x1, y1, x2, y2 = window
+        assert (source.read(window, (y2 - y1, x2 - x1)) == PIXELS[y1:y2, x1:x2]).all()
+    source.close()
+
+
+def test_a_small_file_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "DECODED_WHOLE", 90 * 140)
+    source = open_image(write(tmp_path / "image.tif"))
+    assert isinstance(source, Decoded)
+    assert (source.read((10, 20, 30, 50), (1, 1)) == PIXELS[20:50, 10:30]).all()
+    source.close()
+
+
+def test_what_is_shown_small_is_read_small(tmp_path: Path) -> None:
+    source = open_image(write(tmp_path / "image.tif"))
+    # A quarter would be less than needed; blocks of 2x2 are averaged.
+    pixels = source.read((0, 0, 140, 88), (30, 30))
+    expected = cv2.resize(PIXELS[:88], (70, 44), interpolation=cv2.INTER_AREA)
+    assert pixels.shape == (44, 70, 3)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+    source.close()
+
+
+def test_grey_and_palette(tmp_path: Path) -> None:
+    grey = open_image(write(tmp_path / "grey.tif", PIXELS[..., :1]))
+    assert (grey.read((0, 0, 140, 90), (90, 140)) == PIXELS[..., :1]).all()
+    palette = Image.fromarray(PIXELS).convert("P", palette=Image.Palette.ADAPTIVE, colors=7)
+    palette.save(tmp_path / "palette.png")
+    found = open_image(str(tmp_path / "palette.png")).read((0, 0, 140, 90), (9, 14))
+    assert (found == read_image_file(str(tmp_path / "palette.png"))).all()
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    write(path)
+    path.write_bytes(path.read_bytes()[:20_000])
+    source = open_image(str(path))
+    with pytest.raises(DataError, match=r"image.tif is not a readable image .*restore the file"):
+        source.read((0, 0, 140, 90), (90, 140))
+    write(path, PIXELS.astype(np.float32))
+    with pytest.raises(DataError, match="holds float32: convert it to 8 bits a channel"):
+        open_image(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is not a readable image"):
+        open_image(str(path))
+    with pytest.raises(DataError, match=r"nowhere\.tif does not exist"):
+        open_image("nowhere.tif")
+
+
+def test_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "image.tif")
+    there = builtins.__import__
+
+    def missing(name: str, *rest: object) -> object:
+        if name == "rasterio":
+            raise ImportError(name)
+        return there(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert isinstance(open_image(path), Decoded)
+    monkeypatch.setattr(windows, "LARGEST_IMAGE", 1000)
+    with pytest.raises(DataError, match=r"more than 2\^28 pixels, and rasterio.*pinpoint-detector\[geo\]"):
+        open_image(path)
