@@ -7,11 +7,13 @@ B images, A points of an image, C classes, n detections of an image.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.images.decoding import read_image_file
-from datamodules.images.windows import Decoded, Raster, Source, open_image
+from datamodules.images.windows import Decoded, Source, open_image
 from detector.exported import ExportedForward, is_exported
 from detector.facts import FALLBACK, ModelFacts
 from detector.networks.base import match_channels
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     """A file; (H, W, 3) or grey (H, W) uint8; a PIL image; a (3, H, W) tensor, uint8 or float in [0, 1]."""
 
 __all__ = ["FALLBACK", "Forward", "Model", "ModelFacts", "Prediction", "load"]
+
+AnySource = TypeVar("AnySource", bound=Source)
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 """(B, C, H, W) uint8 RGB images on the CPU to logits (B, A, C), boxes (B, A, 4) float32 xyxy pixels of them.
@@ -140,25 +144,47 @@ class Model:
         least = self.thresholds(thresholds)
         single = not isinstance(images, list | tuple)
         every: Sequence[OneImage] = [images] if single else images  # type: ignore[assignment,list-item]
-        opened: list[tuple[Decoded | Raster, list[View]]] = []
+        sources = (
+            open_image(str(image)) if isinstance(image, str | Path) else Decoded(to_rgb(image, bgr))
+            for image in every
+        )
+        found = []
+        for image, (source, detections) in zip(every, model.find(sources, tiling, batch_size), strict=True):
+            seen = source.pixels if isinstance(source, Decoded) else ""
+            seen = str(image) if isinstance(image, str | Path) else seen
+            found.append(self.shown(detections, least, seen))
+        return found[0] if single else found
+
+    def find(
+        self, sources: Iterable[AnySource], tiling: Tiling, batch_size: int = 8
+    ) -> Iterator[tuple[AnySource, Detections]]:
+        """Look at images one after the other, and merge what the views of each find.
+
+        Args:
+            sources: opened when they are due, shortly before they are looked at; closed afterwards.
+            tiling: how they are looked at.
+            batch_size: views that are looked at together, of different images too.
+
+        Yields:
+            Each image and its detections, by score descending, in its pixels.
+
+        Raises:
+            ValueError: see `look` and `views`.
+        """
+        opened: deque[tuple[AnySource, list[View]]] = deque()
 
         def jobs() -> Iterator[tuple[Source, View]]:
-            for image in every:
-                path = isinstance(image, str | Path)
-                source = open_image(str(image)) if path else Decoded(to_rgb(image, bgr))
-                views = model.views(source.size, tiling)
+            for source in sources:
+                views = self.views(source.size, tiling)
                 opened.append((source, views))
                 yield from ((source, view) for view in views)
 
-        looks, found = model.look(jobs(), batch_size), []
-        for image in every:
-            first = next(looks)  # which opens the image
-            source, views = opened.pop(0)
-            detections = model.merge(views, [first, *islice(looks, len(views) - 1)], source.size, tiling)
-            seen = str(image) if isinstance(image, str | Path) else source.pixels  # type: ignore[union-attr]
-            found.append(self.shown(detections, least, seen))
+        looks = self.look(jobs(), batch_size)
+        for first in looks:
+            source, views = opened.popleft()
+            found = [first, *islice(looks, len(views) - 1)]
+            yield source, self.merge(views, found, source.size, tiling)
             source.close()
-        return found[0] if single else found
 
     def suppressing(self, suppression: Suppression | None, class_agnostic: bool | None) -> Model:
         """The same model with another suppression; what is None stays as it is."""
@@ -180,26 +206,40 @@ class Model:
 
     @torch.inference_mode()
     def look(self, jobs: Iterable[tuple[Source, View]], batch_size: int = 8) -> Iterator[Detections]:
-        """What each view of its image finds, in their order, in batches; read when they are due.
+        """What each view of its image finds, in their order, in batches; the next is read meanwhile.
 
         Args:
-            jobs: images and views of them.
+            jobs: images and views of them; asked for by another thread.
             batch_size: views that are looked at together; those of other canvases are not.
 
         Yields:
             The detections of the next view, by score descending, in pixels of its image, on the CPU.
 
         Raises:
-            ValueError: the image cannot be read.
+            ValueError: the image cannot be read, or there is no batch.
         """
-        for (height, width), same in groupby(jobs, key=lambda job: job[1].canvas):
-            while batch := list(islice(same, batch_size)):
-                canvas = np.full((len(batch), height, width, 3), self.facts.fill, dtype=np.uint8)
-                for (source, view), target in zip(batch, canvas, strict=True):
-                    view.draw(source, target)
-                logits, boxes = self.forward(torch.from_numpy(canvas).permute(0, 3, 1, 2))
-                for (_, view), one in zip(batch, self.postprocess(logits, boxes), strict=True):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        drawn = self._draw(jobs, batch_size)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(next, drawn, None)
+            while (batch := ahead.result()) is not None:
+                ahead = reader.submit(next, drawn, None)
+                views, canvases = batch
+                logits, boxes = self.forward(torch.from_numpy(canvases).permute(0, 3, 1, 2))
+                for view, one in zip(views, self.postprocess(logits, boxes), strict=True):
                     yield Detections(view.to_image(one.boxes.cpu()), one.scores.cpu(), one.labels.cpu())
+
+    def _draw(
+        self, jobs: Iterable[tuple[Source, View]], batch_size: int
+    ) -> Iterator[tuple[list[View], NDArray[np.uint8]]]:
+        """Batches of views, and their canvases (B, H, W, bands)."""
+        for (shape, bands), same in groupby(jobs, key=lambda job: (job[1].canvas, job[0].bands)):
+            while batch := list(islice(same, batch_size)):
+                canvases = np.full((len(batch), *shape, bands), self.facts.fill, dtype=np.uint8)
+                for (source, view), canvas in zip(batch, canvases, strict=True):
+                    view.draw(source, canvas)
+                yield [view for _, view in batch], canvases
 
     def merge(
         self, views: Sequence[View], found: Sequence[Detections], size: tuple[int, int], tiling: Tiling

@@ -141,6 +141,9 @@ class Postprocess:
         max_detections: most detections of an image, over all classes; of a tile, where there are tiles.
         suppression: nms drops what overlaps a better detection, soft lowers its score.
         class_agnostic: classes suppress each other; otherwise each only itself.
+
+    Raises:
+        ValueError: a suppression that there is not.
     """
 
     def __init__(
@@ -152,6 +155,8 @@ class Postprocess:
         suppression: Suppression = "nms",
         class_agnostic: bool = False,
     ) -> None:
+        if suppression not in ("nms", "soft"):
+            raise ValueError(f"postprocess.suppression must be nms or soft, got {suppression!r}")
         self.score_threshold = score_threshold
         self.pre_nms = pre_nms
         self.nms_iou = nms_iou

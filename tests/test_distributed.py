@@ -51,11 +51,15 @@ def test_two_ranks_score_as_one_process_does(run: Path, tmp_path: Path) -> None:
 
 
 def test_two_ranks_evaluate_too(run: Path, tmp_path: Path) -> None:
-    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}/two")
-    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}/one",
-           "--trainer.devices=1", "--trainer.strategy=auto")  # fmt: skip
+    # As a whole and in tiles, in one go.
+    tiles = [f"--ckpt_path={run}/checkpoints/best.ckpt", "--tile", "64"]
+    script(tmp_path, "evaluate.py", *tiles, f"--output={tmp_path}/two", "--trainer.devices=2",
+           "--trainer.strategy=ddp", "--trainer.accelerator=cpu")  # fmt: skip
+    script(tmp_path, "evaluate.py", *tiles, f"--output={tmp_path}/one", "--trainer.devices=1",
+           "--trainer.strategy=auto")  # fmt: skip
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert one == two
+    assert one["AR"] != one["whole_images"]["AR"]
     predictions = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
     assert predictions[0] == predictions[1]
 

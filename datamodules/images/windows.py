@@ -33,12 +33,14 @@ class Source(Protocol):
 
     Attributes:
         size: (height, width) in pixels.
+        bands: channels.
     """
 
     size: tuple[int, int]
+    bands: int
 
     def read(self, window: Window, least: tuple[int, int]) -> NDArray[np.uint8]:
-        """A window, (h, w, 3) RGB, perhaps smaller than it is, but no smaller than `least` in either side.
+        """A window, (h, w, bands), RGB if three, perhaps smaller than it is, but no smaller than `least`.
 
         Args:
             window: within the image.
@@ -56,11 +58,11 @@ class Decoded:
     """An image whose pixels are there.
 
     Args:
-        pixels: (H, W, 3) RGB.
+        pixels: (H, W, bands), RGB if three.
     """
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self.pixels, self.size = pixels, (pixels.shape[0], pixels.shape[1])
+        self.pixels, self.size, self.bands = pixels, (pixels.shape[0], pixels.shape[1]), pixels.shape[2]
 
     def read(self, window: Window, least: tuple[int, int]) -> NDArray[np.uint8]:
         """A window as it is, not copied."""
@@ -80,6 +82,8 @@ class Raster:
     Raises:
         DataError: if it cannot be read, or holds what is no picture.
     """
+
+    bands = 3
 
     def __init__(self, path: str) -> None:
         import rasterio

@@ -65,14 +65,15 @@ class DetectionDataset(Dataset[Sample]):
         if self.augment is None or self.finish is None or not drawn:
             return [self._evaluation_sample(key) for key in keys]
         plans = [self._draw_plan(self.augment, key, own, len(drawn)) for own, key in enumerate(drawn)]
-        images = [self._read(key.index) for key in drawn]
+        images = [self.read(key.index) for key in drawn]
         return [self.finish(apply_plan(plan, images, self.augment, self.fill), plan.rng) for plan in plans]
 
     def _draw_plan(self, augment: Augment, key: Key, own: int, count: int) -> Plan:
         closed = self.mosaic_epochs is not None and key.epoch >= self.mosaic_epochs
         return draw_plan(augment, self.seed, key, own, count, closed)
 
-    def _read(self, index: int) -> Sample:
+    def read(self, index: int) -> Sample:
+        """An image as it is, or reduced by `images`, with its annotations."""
         record, scale = self.records[index], np.float32(1 / self.images.reductions[index])
         height, width = record.info.size
         annotations = record.annotations
@@ -95,7 +96,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def _evaluation_sample(self, key: int | Key) -> Sample:
         index, size = (key.index, key.size) if isinstance(key, Key) else (key, self.image_size)
-        return letterbox(self._read(index), size, self.fill)
+        return letterbox(self.read(index), size, self.fill)
 
 
 def blank_sample(record: Record) -> Sample:

@@ -57,7 +57,7 @@ class View:
 
         Args:
             source: the image.
-            canvas: (H, W, 3), its background painted.
+            canvas: (H, W, bands), its background painted.
         """
         u1, v1, u2, v2 = self.placement.target
         resample(source.read(self.window, (v2 - v1, u2 - u1)), canvas[v1:v2, u1:u2])
@@ -131,6 +131,14 @@ class Tiling:
     def plain(self) -> bool:
         """Whether each image is looked at once, as a whole."""
         return not self.sides and not self.flip and tuple(self.scales) == (1.0,)
+
+    @property
+    def label(self) -> str:
+        """What is looked at in a few words, such as "tiles 640 whole flip"."""
+        tiles = ["tiles", *map(str, self.sides)] if self.sides else []
+        scales = [] if tuple(self.scales) == (1.0,) else ["scales", *(f"{scale:g}" for scale in self.scales)]
+        merge = [self.merge] if self.merge != "nmm" else []
+        return " ".join([*tiles, *(["whole"] * self.whole), *scales, *(["flip"] * self.flip), *merge])
 
     def views(self, size: tuple[int, int], canvas: tuple[int, int]) -> list[View]:
         """All views of an image, those of one canvas after the other, row by row.

@@ -13,7 +13,7 @@ from evaluation import visdrone
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
 from evaluation.difference import Difference
 from evaluation.results import Results
-from evaluation.tables import limit_names, plain, range_title
+from evaluation.tables import Cell, limit_names, plain, range_title
 
 
 def format_table(scores: Mapping[str, float], class_names: Sequence[str]) -> str:
@@ -41,6 +41,21 @@ def format_table(scores: Mapping[str, float], class_names: Sequence[str]) -> str
         ),
     ]
     return "\n\n".join(tables)
+
+
+def format_trade(whole: Mapping[str, float], views: Mapping[str, float]) -> str:
+    """What tiles gain and cost by size, as text.
+
+    Args:
+        whole: COCO's scores of the images as a whole, see `evaluation.coco.evaluate`.
+        views: those of their tiles, or other views.
+    """
+    names = {"all": "", **{range_title(name): f"_{name}" for name in SIDE_RANGES}}
+    rows: list[list[Cell]] = [
+        [title, *(scores[f"{score}{suffix}"] for score in ("AP", "AR") for scores in (whole, views))]
+        for title, suffix in names.items()
+    ]
+    return plain(["object size, px", "AP whole", "AP views", "AR whole", "AR views"], rows)
 
 
 def format_visdrone(scores: Mapping[str, float]) -> str:

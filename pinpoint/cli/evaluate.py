@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinpoint.cli.arguments import data_label, tidy
+from pinpoint.cli.tiled import add_options, read_options, score_views
+
+if TYPE_CHECKING:
+    from detector.tiling.views import Tiling
 
 DESCRIPTION = """Score a checkpoint: python evaluate.py --ckpt_path RUN/checkpoints/best.ckpt [--option value]
 
@@ -28,6 +34,7 @@ def main(args: list[str] | None = None) -> None:
     add("--no-report", dest="report", action="store_false", help="leave report.html and its figures out")
     add("--submission", type=Path, metavar="DIR", help="write VisDrone's official result files there")
     add("--against", type=Path, metavar="FILE", help="metrics.json or predictions.json to compare with")
+    add_options(parser)
     options, rest = parser.parse_known_args(args)
     overrides = tidy(rest)
 
@@ -35,19 +42,22 @@ def main(args: list[str] | None = None) -> None:
     from datamodules.formats.visdrone import CLASS_NAMES
     from datamodules.images.decoding import image_loader
     from datamodules.modules import VisDroneDataModule
+    from detector.tiling.views import Tiling
     from evaluation.difference import predictions_path
     from evaluation.report.figures import attempt
     from evaluation.report.outputs import Outputs, ScoredData, write_evaluation
     from evaluation.report.page import write_report
+    from evaluation.report.text import format_trade
     from pinpoint.cli.detection import DetectionCLI
 
     against = predictions_path(options.against) if options.against else None
+    tiling = Tiling(**read_options(options))
     cli = DetectionCLI.from_file(options.ckpt_path, overrides)
     if options.split == "test" and cli.datamodule.test_split != "test":
         raise ValueError("the data has no test split: name one where its format can, or score --split val")
     if options.output is None and not Path(options.ckpt_path).exists():
         raise ValueError("there is no folder of the model for its results: use --output DIR")
-    folder = options.output or results_folder(Path(options.ckpt_path), options.split, overrides)
+    folder = options.output or results_folder(Path(options.ckpt_path), options.split, overrides, tiling)
     for needed in filter(None, (folder, options.submission)):
         try:
             needed.mkdir(parents=True, exist_ok=True)
@@ -57,6 +67,7 @@ def main(args: list[str] | None = None) -> None:
             ) from error
     run = cli.trainer.validate if options.split == "val" else cli.trainer.test
     run(cli.model, cli.datamodule, verbose=False)
+    whole = None if tiling.plain else score_views(cli, tiling)
 
     results = cli.model.scores.gather()
     if results is None:  # another rank writes
@@ -74,10 +85,14 @@ def main(args: list[str] | None = None) -> None:
     )
     source = {name: value for name, value in paths(cli.config.data.init_args) if not name.startswith("train")}
     facts = {"checkpoint": options.ckpt_path, "split": options.split, "data": source}
+    if whole is not None:
+        facts |= {"views": asdict(tiling), "whole_images": whole}
     outputs = Outputs(folder, options.submission, against)
     limit = cli.model.postprocess.max_detections
     text, analysis = write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs)
     print(text)
+    if whole is not None:
+        print(f"\nwhole images beside {tiling.label}\n{format_trade(whole, cli.model.last_scores)}")
     if (missing := len(scored.images) - len(results.image_ids)) > 0:
         print(f"\nscored without {missing} of the split's {len(scored.images)} images")
     print(f"\nmetrics.json, predictions.json and images.json are in {folder}")
@@ -97,18 +112,23 @@ def paths(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def results_folder(checkpoint: Path, split: str, overrides: Sequence[str]) -> Path:
+def results_folder(
+    checkpoint: Path, split: str, overrides: Sequence[str], tiling: Tiling | None = None
+) -> Path:
     """Where the results go: beside the checkpoint, under a name that says what was scored.
 
     Args:
         checkpoint: RUN/checkpoints/best.ckpt of a run, or a file that was moved anywhere.
         split: "val" or "test".
         overrides: options that differ from the training's, see `pinpoint.cli.arguments.tidy`.
+        tiling: how the images are looked at; as a whole if not given.
 
     Returns:
-        `evaluation_SPLIT`, with the checkpoint's name unless it is the best, and what the data is.
+        `evaluation_SPLIT`, with the checkpoint's name unless it is the best, how its images are looked at and
+        what the data is.
     """
     place = checkpoint.resolve().parent
     parts = ["evaluation", split, *([checkpoint.stem] if checkpoint.stem != "best" else [])]
     run = place.parent if place.name == "checkpoints" else place
-    return run / "_".join([*parts, *data_label(overrides)])
+    views = [] if tiling is None or tiling.plain else [tiling.label.replace(" ", "-")]
+    return run / "_".join([*parts, *views, *data_label(overrides)])

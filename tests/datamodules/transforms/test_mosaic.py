@@ -75,8 +75,8 @@ def test_partners_are_others_of_the_batch(count):
 
 def test_every_image_is_decoded_once_a_batch(coco_folder, monkeypatch):
     reads = []
-    original = DetectionDataset._read
-    monkeypatch.setattr(DetectionDataset, "_read", lambda *args: reads.append(args[1]) or original(*args))
+    original = DetectionDataset.read
+    monkeypatch.setattr(DetectionDataset, "read", lambda *args: reads.append(args[1]) or original(*args))
     module = coco_folder.module(augment=Augment(mosaic=1))
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))

@@ -18,7 +18,7 @@ from detector import load
 from detector.checkpoint import build, load_checkpoint
 from detector.exported import ExportedForward
 from detector.inference import Model
-from detector.postprocess import postprocess
+from detector.postprocess import Postprocess, postprocess
 from pinpoint.cli import evaluate, train
 from pinpoint.export import exporter, graph, onnx_file
 from pinpoint.export.__main__ import main
@@ -127,7 +127,8 @@ def test_suppression_inside_finds_what_ours_finds(name: str, request) -> None:
 @pytest.mark.slow
 def test_every_kind_of_file_scores_alike(run: Run, request, tmp_path: Path) -> None:
     def score(path: object) -> dict[str, float]:
-        evaluate.main(["--ckpt_path", str(path), "--output", str(tmp_path), "--no-report"])
+        # As a whole and in tiles, in one go.
+        evaluate.main(["--ckpt_path", str(path), "--output", str(tmp_path), "--no-report", "--tile", "64"])
         return json.loads((tmp_path / "metrics.json").read_text())
 
     expected = score(run.best)
@@ -136,6 +137,8 @@ def test_every_kind_of_file_scores_alike(run: Run, request, tmp_path: Path) -> N
         scores = score(request.getfixturevalue(name))
         for key in ("AP", "AP50", "AR"):
             assert scores[key] == pytest.approx(expected[key], abs=1e-3), (name, key)
+            whole = expected["whole_images"][key]
+            assert scores["whole_images"][key] == pytest.approx(whole, abs=1e-3), (name, key)
 
 
 def test_int8_says_what_it_costs(checkpoint: str, tmp_path: Path, capsys) -> None:
@@ -248,6 +251,12 @@ def test_a_hub_folder_is_a_model_again(run: Run, checkpoint: str, tmp_path: Path
 def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         main(["--ckpt_path=best.ckpt", *options])
+
+
+def test_onnx_knows_no_other_suppression() -> None:
+    for chosen in ({"suppression": "soft"}, {"class_agnostic": True}):
+        with pytest.raises(ValueError, match="export without --nms"):
+            onnx_file.add_suppression(onnx.ModelProto(), Postprocess(**chosen))
 
 
 def test_without_data_the_file_is_written_unchecked(checkpoint: str, tmp_path: Path) -> None:
