@@ -39,18 +39,19 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_text(path: Path) -> str:
-    """A text in UTF-8, or in what its first bytes say.
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """A text in what its first bytes say, else in an encoding.
 
     Raises:
         OSError: if the file cannot be read.
         UnicodeDecodeError: if it is not text.
+        LookupError: if there is no such encoding.
     """
     content = read_bytes(path)
-    for mark, encoding in BYTE_ORDER_MARKS.items():
+    for mark, said in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
-            return content.decode(encoding)
-    return content.decode()
+            return content.decode(said)
+    return content.decode(encoding)
 
 
 def is_image(path: Path) -> bool:

@@ -22,10 +22,14 @@ MANY = 0.1
 """Share of boxes that reach out of their image from which that is said."""
 
 CORNERS = 0.9
-"""Share of boxes that make sense as two corners from which they are, if `MOST` make none as they are."""
+"""Share of boxes that make sense as two corners from which they are, if `MOST` make none as they are; if all
+do, `SOME` are enough."""
 
-MOST, FEWEST = 0.4, 10
-"""Share of boxes out of their image, and number of boxes, from which a mistake of format is looked for."""
+MOST, SOME, FEWEST = 0.4, 0.25, 10
+"""Shares of boxes out of their image, and number of boxes, from which a mistake of format is looked for."""
+
+SHARE = 1.0
+"""Pixels within which all boxes of a split end only if they are written as shares of their images."""
 
 SHOWN = 10
 """Number of names that a message lists."""
@@ -54,7 +58,14 @@ def check_setup(records: Mapping[Split, Records], fitting: bool, batch_size: int
         sides = np.array([image.info.size[::-1] for image in found.images], dtype=np.float64)
         counts = [len(image.annotations.boxes) for image in found.images]
         shares = boxes.reshape(-1, 2, 2) / np.repeat(sides, counts, axis=0)[:, None]
+        if np.abs(boxes).max() <= SHARE:
+            raise DataError(
+                f"no box of {split} reaches beyond the first pixel of its image: they seem to be written as "
+                "shares of the image. Convert them to pixels"
+            )
         yield from _check_boxes(shares, split)
+        if twice := len(found.images) - len({image.path for image in found.images}):
+            yield f"{twice} images of {split} are listed more than once, each with a part of the objects"
     if fitting and {"train", "val"} <= records.keys():
         yield from _check_training(records["train"], records["val"], batch_size)
 
@@ -83,7 +94,8 @@ def _check_boxes(shares: NDArray[np.float64], split: Split) -> Iterator[str]:
     size, corner = shares[:, 1] - shares[:, 0], shares[:, 0]
     for first in (corner, corner + size / 2):  # what stands first: left and top, in YOLO's rows the centre
         like_corners = ((size > first) & (first > -OUT) & (size < 1 + OUT)).all(axis=1).mean()
-        if out >= MOST and like_corners >= CORNERS and len(shares) >= FEWEST:
+        enough = like_corners >= (CORNERS if out >= MOST else 1.0) and out >= SOME
+        if enough and len(shares) >= FEWEST:
             raise DataError(
                 f"the boxes of {split} seem to be written as two corners, not with width and height: "
                 f"{out:.0%} of them reach out of their images so. Convert them to the format's own order"

@@ -15,7 +15,18 @@ from typing import Any
 from datamodules.files import named_below, read_bytes
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
-from datamodules.formats.values import entry, flag, number, numbers, shown, side, text, whole
+from datamodules.formats.values import (
+    IGNORE_FLAGS,
+    entry,
+    flag,
+    number,
+    numbers,
+    shown,
+    side,
+    text,
+    unknown,
+    whole,
+)
 from datamodules.images.headers import annotated_turn, check_images
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records
@@ -24,9 +35,6 @@ Documents = MutableMapping[Path, dict[str, Any]]
 
 REMEDY = "correct or remove it"
 BOX = ("bbox's x", "bbox's y", "bbox's width", "bbox's height")
-
-IGNORE_FLAGS = ("iscrowd", "ignore", "difficult")
-"""Entries of an annotation that say not to score it: COCO's own, and those of converters."""
 
 
 def read_categories(annotations: Path, documents: Documents | None = None) -> dict[int, str]:
@@ -112,7 +120,7 @@ def _add(
         raise ValueError(f"category_id {category} is not among the categories")
     x, y, w, h = numbers(entry(content, "bbox"), BOX, "bbox")
     area = content.get("area")
-    area = None if area in (None, "") else number(area, "area")
+    area = None if unknown(area) else number(area, "area")
     if area is not None and area < 0:
         raise ValueError(f"area is {area}")
     ignore = any([flag(content[key], key) for key in IGNORE_FLAGS if key in content])

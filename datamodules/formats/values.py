@@ -11,11 +11,17 @@ from typing import Any
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """A decimal number. Python's own conversion also takes "1_0", "nan" and the digits of other alphabets."""
 
+UNKNOWN = {"", "none", "null", "unspecified", "unknown"}
+"""Texts that say of a value that nobody knows it, in lower case."""
+
 FLAGS = {
-    **dict.fromkeys(("", "0", "false", "no", "n", "f", "unspecified", "none", "null"), False),
+    **dict.fromkeys((*UNKNOWN, "0", "false", "no", "n", "f"), False),
     **dict.fromkeys(("1", "true", "yes", "y", "t"), True),
 }
 """Meaning of a flag's text, in lower case. VOC's own files say Unspecified of what nobody looked at."""
+
+IGNORE_FLAGS = ("iscrowd", "ignore", "difficult")
+"""Names of the flags of an object that say not to score it: COCO's and VOC's own, which converters mix."""
 
 LARGEST_ID = 2**63
 
@@ -74,13 +80,18 @@ def whole(value: object, name: str) -> int:
     return value
 
 
+def unknown(value: object) -> bool:
+    """Whether a value is there only to say that nobody knows it."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in UNKNOWN)
+
+
 def side(value: object, name: str) -> int | None:
-    """Height or width of an image in pixels; None where it is missing, null, empty or 0: not known.
+    """Height or width of an image in pixels; None where it is missing, null, 0 or a text for that.
 
     Raises:
         ValueError: if it is anything else.
     """
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if unknown(value):
         return None
     result = whole(value, name)
     if result < 0:
@@ -94,15 +105,16 @@ def flag(value: object, name: str) -> bool:
     Raises:
         ValueError: if it is anything else.
     """
+    if value is None:
+        return False
+    meant = value
     if isinstance(value, str):
         word = value.strip().lower()
         if word in FLAGS:
             return FLAGS[word]
-        value = float(word) if NUMBER.fullmatch(word) else value
-    if value is None:
-        return False
-    if isinstance(value, bool | int | float) and value in (0, 1):
-        return bool(value)
+        meant = float(word) if NUMBER.fullmatch(word) else value
+    if isinstance(meant, bool | int | float) and meant in (0, 1):
+        return bool(meant)
     raise ValueError(f"{name} is {shown(value)}: it must be 0 or 1")
 
 

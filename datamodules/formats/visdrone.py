@@ -37,6 +37,8 @@ IGNORED = (0, 11)
 FIELDS = ("x", "y", "width", "height", "score", "category")
 """Of a row; truncation and occlusion follow."""
 
+COLUMNS = 8
+
 REMEDY = "it must be eight numbers x,y,w,h,score,category,truncation,occlusion"
 
 
@@ -89,7 +91,9 @@ def _read_rows(file: Path, image: ImageRows, categories: Categories, problems: P
     for place, row in rows:
         with problems.of_row(place, REMEDY, image.path):
             fields = columns(row)
-            if len(fields) < len(FIELDS):
+            while fields and not fields[-1]:
+                fields.pop()
+            if not len(FIELDS) <= len(fields) <= COLUMNS:
                 raise ValueError(f"it has {len(fields)} columns")
             x, y, w, h = map(number, fields, FIELDS[:4])
             score, category = whole(fields[4], "score"), whole(fields[5], "category")

@@ -7,6 +7,7 @@ Classes Challenge 2012 Development Kit, section 4.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,18 +15,15 @@ from xml.etree import ElementTree
 from datamodules.files import exists, files_below, is_image, read_bytes, read_text, sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
-from datamodules.formats.values import flag, number, side
+from datamodules.formats.values import IGNORE_FLAGS, flag, number, side
 from datamodules.images.headers import Header, annotated_turn, check_images, images_in, refuse_same_names
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records, Split
 
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
-"""How a file in UTF-16 begins."""
+ENCODING = re.compile(rb"""^\s*<\?xml[^>]*\bencoding\s*=\s*["']([\w.-]+)["']""", re.ASCII)
+"""Where the head of an XML file says its encoding, if its first bytes do not."""
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-IGNORE_FLAGS = ("difficult", "ignore")
-"""Tags of an object that say not to score it: VOC's own, and that of some tools."""
 
 
 def read_class_names(
@@ -164,14 +162,17 @@ def _parse(file: Path) -> ElementTree.Element:
         ValueError: if it is not well-formed, or declares a document type: VOC's files have none, and entities
             can blow a small file up to any size or name other files.
     """
-    content = read_bytes(file)
-    if content.startswith(UTF16):
-        content = content.decode("utf-16").encode()
+    found = ENCODING.search(read_bytes(file)[:200])
+    try:
+        text = read_text(file, found[1].decode() if found else "utf-8").lstrip()
+    except LookupError as error:
+        raise ValueError(str(error)) from None
     # Null characters are those of UTF-16 and 32, where the search for the declaration would find nothing.
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text or "\0" in text:
         raise ValueError("it declares a document type or is not UTF-8")
     try:
-        tree = ElementTree.fromstring(content)
+        # Python knows more encodings than the parser, which is told that there is none left.
+        tree = ElementTree.fromstring(text.encode(), ElementTree.XMLParser(encoding="utf-8"))
     except (ElementTree.ParseError, LookupError) as error:
         raise ValueError(str(error)) from None
     if tree.tag != "annotation":

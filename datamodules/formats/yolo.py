@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.files import exists, named_below, read_bytes, read_text, sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows, text_rows
-from datamodules.formats.values import columns, number, shown, whole
+from datamodules.formats.values import columns, number, numbers, shown, whole
+from datamodules.formats.yolo_rows import PoseSuspicion, pixels
 from datamodules.images.headers import check_images, images_in, same_names
-from datamodules.problems import Box, DataError, Problems
+from datamodules.problems import DataError, Problems
 from datamodules.records import Records, Split
-
-TOLERANCE = 0.01
-"""How far beyond the image a share may lie: tools round."""
 
 REFERENCES = 16
 """Largest number of YAML's references in a data.yaml: with more, a small file can stand for a huge one."""
@@ -41,12 +40,14 @@ class Description:
         names: name of each class number.
         splits: folders and lists of images of each split.
         key_points: number of values after the box in rows with key points; None if rows have none.
+        declared: whether it says so, rather than nothing.
     """
 
     file: Path
     names: dict[int, str]
     splits: dict[Split, list[Path]]
     key_points: int | None = None
+    declared: bool = False
 
 
 def read_description(file: Path, needed: Sequence[Split] = ("train", "val")) -> Description:
@@ -77,11 +78,15 @@ def read_description(file: Path, needed: Sequence[Split] = ("train", "val")) -> 
         places = places if isinstance(places, list) else [places]
         if not places or not all(isinstance(place, str) and place for place in places):
             absent = "; without one, data.val_fraction takes it from train" if split == "val" else ""
+            others = {str(key).lower(): key for key in data if key not in ("train", "val", "test", "names")}
+            close = get_close_matches(split, others, 1) or [key for key in others if key.startswith(split)]
+            meant = f" (is {others[close[0]]} meant?)" if close else ""
             raise DataError(
-                f"{file}: {split} must be a folder, a list of folders or a text file of image paths{absent}"
+                f"{file}: {split} must be a folder, a list of folders or a text file of image paths"
+                f"{absent}{meant}"
             )
         splits[split] = [_place(root, place) for place in places]
-    return Description(file, _names(file, data), splits, _key_points(file, data))
+    return Description(file, _names(file, data), splits, _key_points(file, data), "kpt_shape" in data)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -115,6 +120,8 @@ def _names(file: Path, data: dict[str, Any]) -> dict[int, str]:
     for name in names.values():
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise DataError(f"{file}: names must be texts, but one is {shown(name)}: put it in quotes")
+        if not str(name).strip():
+            raise DataError(f"{file}: names has one that is blank: correct it")
     try:
         count = len(names) if data.get("nc") is None else whole(data["nc"], "nc")
     except ValueError as error:
@@ -129,10 +136,10 @@ def _key_points(file: Path, data: dict[str, Any]) -> int | None:
     if shape is None:
         return None
     try:
-        count, values = (whole(item, "an entry") for item in shape)
+        count, values = (int(item) for item in numbers(shape, ("points", "numbers"), "kpt_shape"))
         if count < 1 or values not in (2, 3):
             raise ValueError("no such key points")
-    except (TypeError, ValueError):
+    except ValueError:
         raise DataError(
             f"{file}: kpt_shape is {shown(shape)}: it must be [number of key points, 2 or 3]"
         ) from None
@@ -166,18 +173,20 @@ def read_yolo(
     categories = Categories(description.file, description.names, ignore_categories, class_names)
     paths = _image_paths(description, split)
     headers = check_images(paths, description.file, problems)
-    images, unlabelled = [], []
+    images, unlabelled, poses = [], [], PoseSuspicion()
     for image_id, path in enumerate(paths, start=1):
         if path not in headers:
             continue
         image = ImageRows(path, image_id, _relative(path, description.file.parent), headers[path])
         label_file = sidecar(label_path(path))
         if exists(label_file):
-            _read_rows(label_file, image, description.key_points, categories, problems)
+            _read_rows(label_file, image, description.key_points, categories, problems, poses)
         else:
             unlabelled.append(label_file)
         images.append(image)
     source = f"{description.file}, {split}"
+    if not description.declared:
+        poses.judge(source)
     if unlabelled:
         message = f"{len(unlabelled)} of {len(images)} images have no label file, such as {unlabelled[0]}"
         if len(unlabelled) == len(images):
@@ -230,7 +239,12 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _read_rows(
-    file: Path, image: ImageRows, key_points: int | None, categories: Categories, problems: Problems
+    file: Path,
+    image: ImageRows,
+    key_points: int | None,
+    categories: Categories,
+    problems: Problems,
+    poses: PoseSuspicion,
 ) -> None:
     rows: list[tuple[str, str]] = []
     with problems.of_file(file, "restore it", image.path):
@@ -248,24 +262,5 @@ def _read_rows(
                         f"it has {len(values)} numbers after the class, not 4 and {key_points} of key points"
                     )
                 values = values[:4]
-            image.add(place, _box(values, image.info.size), categories.label(category, place))
-
-
-def _box(values: Sequence[float], size: tuple[int, int]) -> Box:
-    """(x, y, w, h) in pixels of a row's shares: a box's, or a polygon's of three corners or more."""
-    if len(values) == 5:
-        raise ValueError("it has 5 numbers after the class: without a confidence or an angle it would have 4")
-    if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
-        numbers = " ".join(f"{value:g}" for value in values[:8])
-        points = ", or is data.yaml without kpt_shape" if len(values) > 4 else ""
-        raise ValueError(f"its numbers are not all in 0..1: {numbers}{points}")
-    if len(values) == 4:
-        cx, cy, w, h = values
-        left, top = cx - w / 2, cy - h / 2
-    elif len(values) >= 6 and len(values) % 2 == 0:
-        left, top = min(values[::2]), min(values[1::2])
-        w, h = max(values[::2]) - left, max(values[1::2]) - top
-    else:
-        raise ValueError(f"it has {len(values)} numbers after the class")
-    height, width = size
-    return left * width, top * height, w * width, h * height
+            poses.see(values, place)
+            image.add(place, pixels(values, image.info.size), categories.label(category, place))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+import cv2
+import numpy as np
 from PIL import Image
 
 TAIL = 64
 """Number of last bytes that are searched for an end marker: some cameras and servers pad their files."""
 
-JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
+JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
+
+SCAN = 0xDA
+"""JPEG's marker of the segment before the pixels."""
 
 OFFSETS_AND_LENGTHS = ((273, 279), (324, 325))
 """TIFF's tags of strips and of tiles: where each begins, and its number of bytes."""
+
+COMPRESSION, JPEG_IN_TIFF, JPEG_TABLES = 259, 7, 347
+"""TIFF's tag of the compression, its number of JPEG, and the tag of what that cannot be decoded without."""
 
 FIRST_PICTURE = 0xB002
 """MPO's tag of the list of pictures."""
@@ -26,19 +35,45 @@ def is_complete(image: Image.Image, file: BinaryIO) -> bool:
         image: opened, not loaded; loaded if where its parts lie does not tell.
         file: the file that it was opened from.
     """
-    position = file.tell()
+    position, length = file.tell(), file.seek(0, os.SEEK_END)
     try:
-        whole = _ends_as_it_should(image, file, file.seek(0, os.SEEK_END))
+        whole = _ends_as_it_should(image, file, length)
     except (LookupError, TypeError, ValueError):  # of damaged tags
         whole = False
+    if not whole and image.format in ("JPEG", "MPO"):
+        # More may follow the image. Decoding would not tell: of a rest of zeros it makes grey pixels.
+        whole = _jpeg_ends(_read(file, 0, length))
+    elif not whole:
+        file.seek(position)
+        whole = _can_be_decoded(image, file, length)
     file.seek(position)
-    if whole:
-        return True
+    return whole
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end marker follows the first scan, in whose data there is none by chance."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
+        if kind == SCAN:
+            return JPEG_END in data[place:]
+        place += 1 if kind == 0xFF else 2 + length  # fill bytes may come before a marker
+    return False
+
+
+def _can_be_decoded(image: Image.Image, file: BinaryIO, length: int) -> bool:
+    """Whether Pillow can, and OpenCV, which reads all but images of several bands."""
     try:
-        image.load()  # more may follow the image, or nothing where it should end: decoding tells
+        image.load()
     except (OSError, SyntaxError):
         return False
-    return True
+    if image.format == "TIFF" and (image.mode == "RGBA" or getattr(image, "n_frames", 1) > 1):
+        return True
+    data = np.frombuffer(_read(file, 0, length), np.uint8)
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) is not None
+    except cv2.error:
+        return False
 
 
 def _ends_as_it_should(image: Image.Image, file: BinaryIO, length: int) -> bool:
@@ -51,9 +86,13 @@ def _ends_as_it_should(image: Image.Image, file: BinaryIO, length: int) -> bool:
             end: int = image.mpinfo[FIRST_PICTURE][0]["Size"]  # type: ignore[attr-defined]
             return end <= length and JPEG_END in _read(file, end - TAIL, end + TAIL)
         case "WEBP":
-            return int.from_bytes(_read(file, 4, 8), "little") + 8 <= length
+            end = int.from_bytes(_read(file, 4, 8), "little") + 8
+            return end <= length and any(_read(file, end - TAIL, end))
         case "TIFF":
-            return any(_parts_fit(image, *tags, length) for tags in OFFSETS_AND_LENGTHS)
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            if tags.get(COMPRESSION) == JPEG_IN_TIFF and JPEG_TABLES not in tags:
+                return False
+            return any(_parts_fit(tags, *pair, length) for pair in OFFSETS_AND_LENGTHS)
         case "BMP":
             tiles: list[tuple[str, object, int, tuple[str, int, int]]] = image.tile  # type: ignore[attr-defined]
             return all(
@@ -67,7 +106,6 @@ def _read(file: BinaryIO, start: int, stop: int) -> bytes:
     return file.read(stop - max(start, 0))
 
 
-def _parts_fit(image: Image.Image, offsets: int, lengths: int, length: int) -> bool:
-    tags = image.tag_v2  # type: ignore[attr-defined]
+def _parts_fit(tags: Mapping[int, Sequence[int]], offsets: int, lengths: int, length: int) -> bool:
     parts = list(zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=True))
     return bool(parts) and all(start + size <= length for start, size in parts)

@@ -89,7 +89,13 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    files = [path for path in (files_below(folder) if deep else folder.iterdir()) if path.name[0] != "."]
+    files = [path for path in files_below(folder) if path.name[0] != "."]
+    if not deep and (deeper := [path for path in files if path.parent != folder and is_image(path)]):
+        rank_zero_warn(
+            f"{folder}: {len(deeper)} images in its subfolders are left out, such as {deeper[0]}: put them "
+            "into the folder itself"
+        )
+    files = [path for path in files if deep or path.parent == folder]
     other = Counter(path.suffix.lower() for path in files if not is_image(path))
     left_out = {suffix: count for suffix, count in other.items() if suffix not in BESIDE}
     if left_out:

@@ -82,6 +82,26 @@ def test_corners_in_place_of_width_and_height(centred):
         doubts(records("t", grid(centred)), FINE["val"])
 
 
+def test_few_corners_out_of_the_image_are_enough_if_all_make_sense():
+    rows = [(x, y, x + 10, y + 6) for x in range(5, 110, 20) for y in range(5, 60, 15)]
+    with pytest.raises(DataError, match=r"two corners.*: 38% of them"):
+        doubts(records("t", rows), FINE["val"])
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.1, 0.3, 0.3], [-0.9, -0.9, 1.4, 1.2], [0, 0, 1, 1]])
+def test_shares_of_the_image_in_place_of_pixels(box):
+    with pytest.raises(DataError, match=r"no box of train reaches .*: they seem to be written as shares"):
+        doubts(records("t", [box] * 3), FINE["val"])
+    assert doubts(records("t", [box, *TWO], labels=[[0, *BOTH[0]]]), FINE["val"]) == []
+
+
+def test_images_that_are_listed_twice():
+    train = records("t", TWO, TWO, labels=BOTH * 2)
+    twice = Records(CLASSES, [1, 2], [train.images[0], train.images[1], train.images[1]])
+    (message,) = doubts(twice, FINE["val"])
+    assert message == "1 images of train are listed more than once, each with a part of the objects"
+
+
 def test_boxes_out_of_their_images():
     outside = records("t", [[190, 10, 30, 20]] * 3 + [[10, 10, 9, 9]] * 7, labels=[[0, 1] * 5])
     (message,) = doubts(outside, FINE["val"])

@@ -166,7 +166,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotati
         (b'<!DOCTYPE a SYSTEM "file:///etc/hostname"><annotation/>', "declares a document type"),
         (b"", "no element found"),
         (b"<annotation>", "no element found"),
-        (b"<annotation>\xff</annotation>", "not well-formed"),
+        (b"<annotation>\xff</annotation>", "invalid start byte"),
         (b'<?xml version="1.0" encoding="none"?><annotation/>', "unknown encoding"),
         (b"<annotation><size><width>nine</width></size></annotation>", "width is 'nine', not a number"),
         (b"<html><object/></html>", "it begins with <html>, not with <annotation>"),

@@ -194,6 +194,8 @@ def test_malformed_rows(yolo_folder, row, reason):
         ({"names": []}, "no category to detect"),
         ({"train": None}, "train must be a folder"),
         ({"train": 5}, "train must be a folder"),
+        ({"val": None, "valid": "images/val"}, r"val must be a folder.*\(is valid meant\?\)"),
+        ({"names": ["car", " "]}, "names has one that is blank"),
         ({"path": 5}, "path must be a folder"),
         ({"train": "images/trian"}, r"images.trian is neither a folder nor a \.txt file"),
         ({"train": "labels"}, "labels holds no images"),

@@ -64,6 +64,53 @@ def test_bytes_after_the_end_do_no_harm(tmp_path, suffix):
     assert problems_of(path) == []
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 2}])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_jpeg_whose_rest_is_zeros(tmp_path, options, share):
+    # As a disk or a download that broke off leaves it. Pillow decodes it without a word.
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(
+        path, **options
+    )
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)].ljust(len(content), b"\0"))
+    (message,) = problems_of(path)
+    assert "is truncated" in message
+    path.write_bytes(content + bytes(2000))  # padded
+    assert problems_of(path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lost"),
+    [
+        ("a.png", {}, 3),
+        ("a.gif", {}, 1),
+        ("a.tif", {"compression": "jpeg"}, 20),
+    ],
+)
+def test_what_pillow_reads_but_opencv_does_not(tmp_path, name, options, lost):
+    # Training decodes with OpenCV, hours after this check.
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+        path, **options
+    )
+    assert problems_of(path) == []
+    content = path.read_bytes()
+    path.write_bytes(content[:-lost])
+    (message,) = problems_of(path)
+    assert "is truncated" in message
+
+
+def test_a_lossless_webp_whose_rest_is_zeros(tmp_path):
+    path = tmp_path / "a.webp"
+    blocks = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(blocks).save(path, lossless=True)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+    (message,) = problems_of(path)
+    assert "is truncated" in message
+
+
 def test_a_second_picture_that_is_cut_does_no_harm(tmp_path):
     path = tmp_path / "a.mpo"
     content = save(path)
