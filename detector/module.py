@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, AdamW
 
 from datamodules.batch import Batch
@@ -23,7 +24,7 @@ from detector.networks.head import Predictions
 from detector.postprocess import Detections, Postprocess
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
-from losses.detection import DetectionLoss
+from losses.detection import TERMS, DetectionLoss
 
 SIZE_BINS = ("0_8", "8_16", "16_32", "32_up")
 """Names of the size bins of `assignment_statistics`, sides in pixels of the input."""
@@ -96,6 +97,7 @@ class Detector(LightningModule):
         self.final_lr = final_lr
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
+        self.validated: dict[str, Tensor] = {}
         self.last_scores: dict[str, float] = {}
         self.thresholds = [FALLBACK] * len(class_names)
         self.total_steps: float = 1
@@ -111,6 +113,16 @@ class Detector(LightningModule):
                 f"--trainer.precision={self.trainer.precision} would round box coordinates to whole pixels: "
                 "use bf16-mixed, 16-mixed or 32-true"
             )
+
+    def on_fit_start(self) -> None:
+        """Keep DDP from sending buffers: a rank without validation images would never answer.
+
+        Training does not read the norms' running statistics, so nothing is lost; before a validation all
+        ranks take the first one's, as `on_validation_epoch_start` says.
+        """
+        model = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.broadcast_buffers = False
 
     def train(self, mode: bool = True) -> "Detector":
         """Change to training, or to evaluation; what is frozen always evaluates."""
@@ -161,8 +173,8 @@ class Detector(LightningModule):
         predictions = self(batch.images)
         if self.trainer.state.fn == "fit":
             terms, _ = self._losses(predictions, batch)
-            losses = {f"val/{name}": value for name, value in terms.items()}
-            self.log_dict(losses, batch_size=len(batch), sync_dist=True)
+            for name, value in {"images": torch.ones_like(terms["loss"]), **terms}.items():
+                self.validated[name] = self.validated.get(name, 0.0) + len(batch) * value
         return {"detections": self._score(predictions, batch)}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
@@ -170,12 +182,22 @@ class Detector(LightningModule):
         return {"detections": self._score(self(batch.images), batch)}
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the detections of the last epoch."""
+        """Forget the detections of the last epoch; all ranks take the first one's buffers.
+
+        Steps of evaluation send nothing: ranks may have any number of them, none too. Callbacks come before
+        the module, so these are the buffers of the averaged weights where there are such.
+        """
         self.scores.reset()
+        self.validated = {}
+        if distributed.is_available() and distributed.is_initialized():
+            for buffer in self.buffers():
+                distributed.broadcast(buffer, 0)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole validation set, and keep from which score each class is to be shown."""
+        """Log scores and, in a training, losses of the whole set; keep from which score to show each class."""
         self._log_scores("val")
+        if self.trainer.state.fn == "fit":
+            self._log_losses()
         if not self.trainer.sanity_checking:
             best = self.scores.thresholds
             self.thresholds = [max(t, LEAST_SHOWN) if math.isfinite(t) else FALLBACK for t in best]
@@ -221,6 +243,14 @@ class Detector(LightningModule):
             self.log(f"{stage}/{LOGGED_NAMES.get(name, name)}", value, prog_bar=name == "AP")
             if stage == "val" and name in HEADLINES:
                 self.log(f"Scores/{name}", value)
+
+    def _log_losses(self) -> None:
+        """Means over the images of all ranks, those without one included: all make the same calls."""
+        zero = torch.zeros((), device=self.device)
+        sums = torch.stack([self.validated.get(name, zero) for name in ("images", *TERMS)])
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        for name, value in zip(TERMS, sums[1:] / sums[0], strict=True):
+            self.log(f"val/{name}", value)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""

@@ -16,6 +16,9 @@ from losses.named import BoxLossName, ClassificationName, named_box_loss, named_
 from losses.reduction import mean_over_ranks
 from losses.regression import BoxLoss
 
+TERMS = ("loss", "loss_box", "loss_cls", "loss_dfl")
+"""What a `DetectionLoss` says: the total and its terms."""
+
 
 class Predictions(Protocol):
     """A detector's predictions for a batch."""

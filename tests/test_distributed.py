@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from ranks import SHAPES, on_ranks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_MODEL, tiny_scenes
+from tiny_data import write_yolo
 
 pytestmark = pytest.mark.slow
 
@@ -68,3 +72,37 @@ def test_the_first_rank_draws_what_all_ranks_found(run: Path) -> None:
     events = EventAccumulator(str(run))
     events.Reload()
     assert {"evaluation/sizes", "evaluation/gallery"} <= set(events.Tags()["images"])
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict]]:
+    """What one, two and three ranks found of seven images, each with its noise."""
+    folder = tmp_path_factory.mktemp("walk")
+    write_yolo(folder)
+    rng = np.random.default_rng(0)
+    for i in range(7):
+        cv2.imwrite(str(folder / f"images/val/{i}.jpg"), rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
+        (folder / f"labels/val/{i}.txt").write_text(f"{i % 2} 0.{i + 2} 0.{i + 1} 0.2 0.2\n")
+    return on_ranks("walk", folder, 1, 2, 3)
+
+
+def test_ranks_with_few_images_or_none_score_as_one_does(walked: dict[int, list[dict]]) -> None:
+    (one,) = walked[1]
+    assert len(one["validations"]) == 2 * len(SHAPES)
+    assert any(logged["AR"] > 0 for logged in one["validations"])
+    for world in (2, 3):
+        for rank in walked[world]:
+            # repr: NaN equals NaN
+            assert repr(rank["validations"]) == repr(walked[world][0]["validations"])
+        for shape, logged, expected in zip(
+            SHAPES, walked[world][0]["validations"][::2], one["validations"][::2], strict=True
+        ):
+            names = [name for name in expected if "loss" not in name]  # which depends on the batch
+            assert [logged[name] for name in names] == pytest.approx(
+                [expected[name] for name in names], abs=1e-6, nan_ok=True
+            ), (world, shape)
+
+
+def test_steps_of_two_ranks_are_those_of_one_with_their_images(walked: dict[int, list[dict]]) -> None:
+    for rank in walked[2]:
+        assert rank["weights"][0] == pytest.approx(walked[1][0]["weights"][0], rel=1e-5, abs=1e-6)

@@ -243,13 +243,17 @@ class TrainSampler(Sampler[Key]):
 
 
 class EvalSampler(Sampler[int]):
-    """Every index exactly once over all ranks, in order and without padding; a shard may be empty."""
+    """Every index exactly once over all ranks, in order and without padding; a shard may be empty.
+
+    An empty shard says that it has one, as Lightning would pass over the evaluation on that rank alone, while
+    the others wait to gather with it.
+    """
 
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         self.indices = range(rank, length, world_size)
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return max(len(self.indices), 1)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
@@ -258,7 +262,8 @@ class EvalSampler(Sampler[int]):
 class RectangularEvalSampler(Sampler[list[Key]]):
     """Batches of every image exactly once over all ranks, each on the canvas of its own aspect ratio.
 
-    No batch holds two canvases, so what is found in an image depends neither on batch size nor on ranks.
+    No batch holds two canvases, so what is found in an image depends neither on batch size nor on ranks. An
+    empty shard says that it has a batch, see `EvalSampler`.
 
     Args:
         images: the images.
@@ -288,7 +293,7 @@ class RectangularEvalSampler(Sampler[list[Key]]):
         ]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return max(len(self.batches), 1)
 
     def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)

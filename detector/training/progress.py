@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from datamodules.batch import Batch
+from losses.detection import TERMS
 
-TERMS = ("loss", "loss_box", "loss_cls", "loss_dfl")
 SCORES = ("AP", "AP50", "AP_small")
 
 
