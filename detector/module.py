@@ -194,7 +194,7 @@ class Detector(LightningModule):
                 distributed.broadcast(buffer, 0)
 
     def on_validation_epoch_end(self) -> None:
-        """Log scores and, in a training, losses of the whole set; keep from which score to show each class."""
+        """Log scores and, in a training, losses of all images; keep from which score to show each class."""
         self._log_scores("val")
         if self.trainer.state.fn == "fit":
             self._log_losses()
