@@ -16,6 +16,7 @@ own CPU time, which a busy machine disturbs less than the clock.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import sys
 import time
@@ -34,9 +35,9 @@ import datamodules  # noqa: F401  # sets how torch's threads wait and its memory
 # isort: split
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from detector.assigner import TaskAlignedAssigner, assignment_statistics, points_in_boxes
+from detector.averaging import move, pair
 from detector.networks.network import Network
 from losses.detection import DetectionLoss
 
@@ -52,6 +53,7 @@ class Batch:
         boxes: (G, 4) xyxy pixels.
         labels: (G,) int64.
         image_index: (G,) int64.
+        host: boxes and image_index on the CPU, as a loader has them.
     """
 
     def __init__(self, images: int, size: int, objects: int, device: torch.device) -> None:
@@ -59,9 +61,10 @@ class Batch:
         self.images = torch.rand(images, 3, size, size, generator=generator).to(device)
         sides = 8 * 8 ** torch.rand(images * objects, 2, generator=generator)
         corner = torch.rand(images * objects, 2, generator=generator) * (size - sides)
-        self.boxes = torch.cat((corner, corner + sides), 1).to(device)
+        boxes, index = torch.cat((corner, corner + sides), 1), torch.arange(images).repeat_interleave(objects)
+        self.host = boxes, index
+        self.boxes, self.image_index = boxes.to(device), index.to(device)
         self.labels = torch.randint(CLASSES, (images * objects,), generator=generator).to(device)
-        self.image_index = torch.arange(images, device=device).repeat_interleave(objects)
 
 
 class Side(Protocol):
@@ -76,16 +79,10 @@ class Pinpoint:
 
     def __init__(self, strides: list[int], size: int, device: torch.device, compiled: bool) -> None:
         self.network = Network(CLASSES, (size, size), channels=80, strides=strides).to(device)
+        self.pairs = pair(copy.deepcopy(self.network), self.network)
         if compiled:
             self.network.compile(dynamic=True)
         self.criterion, self.assigner = DetectionLoss("ciou").to(device), TaskAlignedAssigner()
-        self.average = AveragedModel(
-            self.network,
-            multi_avg_fn=lambda averages, currents, _: (
-                torch._foreach_lerp_(averages, currents, 2e-4) if averages[0].is_floating_point() else None
-            ),
-            use_buffers=True,
-        )
         kernels = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
@@ -102,10 +99,16 @@ class Pinpoint:
         said, objects = self.predictions, (batch.boxes, batch.labels, batch.image_index)
         with torch.no_grad():
             assignment = self.assigner(
-                said.logits.float().sigmoid(), said.boxes(), said.points, said.strides, *objects
+                said.logits.float().sigmoid(),
+                said.boxes(),
+                said.points,
+                said.strides,
+                *objects,
+                levels=said.levels,
+                host=batch.host,
             )
         nothing = batch.boxes.new_empty(0, 4), batch.image_index[:0]
-        ignored = points_in_boxes(*nothing, said.points, said.strides, self.assigner.min_side)
+        ignored = points_in_boxes(*nothing, said.points, said.strides)
         self.total = self.criterion(said, assignment, batch.boxes, batch.labels, ignored)["loss"]
         assignment_statistics(assignment, batch.boxes)
 
@@ -114,7 +117,8 @@ class Pinpoint:
 
     def _rest(self) -> None:
         finish(self.network, self.optimizer)
-        self.average.update_parameters(self.network)
+        for averages, currents in self.pairs:
+            move(averages, currents, 2e-4)
 
 
 class Ultralytics:

@@ -123,6 +123,9 @@ class Batch:
         infos: origin of each image, B of them.
         annotations: untouched annotations of each image, in evaluation; empty in training.
         colour: (B, 4) float32 colour changes yet to be applied, see `Sample.colour`; None for none.
+        host_objects: of a batch on a GPU, `boxes` and `image_index` on the CPU, so that what depends on them
+            alone can be worked out without waiting; else None.
+        host_ignored: likewise `ignore_boxes` and `ignore_index`.
     """
 
     images: Tensor
@@ -134,13 +137,23 @@ class Batch:
     infos: Sequence[ImageInfo]
     annotations: Sequence[Annotations] = ()
     colour: Tensor | None = None
+    host_objects: tuple[Tensor, Tensor] | None = None
+    host_ignored: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.infos)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy the tensors to a device; annotations and infos stay on the host."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Copy the tensors to a device; annotations and infos stay on the host.
+
+        To a GPU the copies are not waited for: what uses them is queued behind them.
+        """
+        away = torch.device(device).type == "cuda"
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking or away))
+        if away and not self.boxes.is_cuda:
+            moved.host_objects = self.boxes, self.image_index
+            moved.host_ignored = self.ignore_boxes, self.ignore_index
+        return moved
 
     def pin_memory(self) -> Batch:
         """Copy the tensors to pinned memory; called by `DataLoader(pin_memory=True)`."""

@@ -150,7 +150,7 @@ class Detector(LightningModule):
             terms["loss"] = terms["loss"] + AUXILIARY_GAIN * auxiliary["loss"]
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(batch))
         for name, value in assignment_statistics(assignment, batch.boxes).items():
-            self.assigned[name] = self.assigned.get(name, torch.zeros_like(value)) + value
+            self.assigned[name] = self.assigned[name] + value if name in self.assigned else value
         return terms["loss"]
 
     def on_train_epoch_end(self) -> None:
@@ -211,7 +211,7 @@ class Detector(LightningModule):
         self._log_scores("test")
 
     def _losses(self, predictions: Predictions, batch: Batch) -> tuple[dict[str, Tensor], Assignment]:
-        points, strides = predictions.points, predictions.strides
+        points, strides, levels = predictions.points, predictions.strides, predictions.levels
         with torch.no_grad():
             assignment = self.assigner(
                 scores=predictions.logits.float().sigmoid(),
@@ -221,9 +221,18 @@ class Detector(LightningModule):
                 gt_boxes=batch.boxes,
                 gt_labels=batch.labels,
                 image_index=batch.image_index,
+                levels=levels,
+                host=batch.host_objects,
             )
         ignored = points_in_boxes(
-            batch.ignore_boxes, batch.ignore_index, points, strides, self.assigner.min_side
+            batch.ignore_boxes,
+            batch.ignore_index,
+            points,
+            strides,
+            self.assigner.min_side,
+            levels=levels,
+            host=batch.host_ignored,
+            repeated=True,
         )
         return self.loss(predictions, assignment, batch.boxes, batch.labels, ignored), assignment
 

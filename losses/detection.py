@@ -126,8 +126,8 @@ class DetectionLoss(nn.Module):
             assignment: its positives.
             gt_boxes: (G, 4) xyxy pixels of the input.
             gt_labels: (G,) int64 class indices.
-            ignored: (K,) int64 unique flat indices b * A + a of the points inside ignore boxes; they teach
-                the classes nothing, unless they are positives.
+            ignored: (K,) int64 flat indices b * A + a of the points inside ignore boxes, which may repeat;
+                they teach the classes nothing, unless they are positives.
 
         Returns:
             Scalars: `loss`, the total; `loss_box`, `loss_cls`, `loss_dfl`, its terms with their gains,

@@ -35,9 +35,10 @@ def change_colour(images: Tensor, colour: Tensor) -> Tensor:
         (B, C, H, W) in [0, 1].
     """
     brightness, contrast, saturation, hue = colour.to(images).unbind(1)
-    eye = torch.eye(3).to(images)
-    grey = torch.full((3, 3), 1 / 3).to(images)  # projection onto the grey axis
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]).to(images) / 3**0.5
+    # Made where they are used: a copy to a GPU would be waited for.
+    eye = torch.eye(3, dtype=images.dtype, device=images.device)
+    grey = torch.full_like(eye, 1 / 3)  # projection onto the grey axis
+    cross = (eye.roll(2, 1) - eye.roll(1, 1)) / 3**0.5  # 0 -1 1, 1 0 -1, -1 1 0
     angle = (2 * torch.pi * hue)[:, None, None]
     # Rodrigues' rotation about (1, 1, 1) / sqrt 3; saturation scales its part across the axis.
     across = angle.cos() * (eye - grey) + angle.sin() * cross
@@ -45,7 +46,7 @@ def change_colour(images: Tensor, colour: Tensor) -> Tensor:
     channels = images.shape[1]
     matrix = rgb
     if channels != 3:
-        matrix = brightness[:, None, None] * torch.eye(channels).to(images)
+        matrix = brightness[:, None, None] * torch.eye(channels, dtype=images.dtype, device=images.device)
         if channels > 3:
             matrix[:, :3, :3] = rgb
     # All of it is one affine map of the three channels, so the pixels are passed over only once.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,20 @@ from detector.networks.layers import conv, separable_conv
 
 MIN_SIDE = 0.01
 """Smallest decoded side, in strides: boxes stay valid however the distances fall."""
+
+
+class Level(NamedTuple):
+    """The grid of points of one level.
+
+    Attributes:
+        stride: pixels between its points; the first is half of that from the edges.
+        rows: of points.
+        columns: of points.
+    """
+
+    stride: float
+    rows: int
+    columns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,7 @@ class Predictions:
         strides: (A,) float32 pixels between the points of each point's level.
         bins: (K,) float32 distance that each bin stands for, in strides of the point.
         auxiliary: what a branch for training alone says about the same batch; None without one.
+        levels: the grids that the points are, in numbers: no GPU has to be asked. None where it is.
     """
 
     logits: Tensor
@@ -38,6 +55,7 @@ class Predictions:
     strides: Tensor
     bins: Tensor
     auxiliary: Predictions | None = None
+    levels: Sequence[Level] | None = None
 
     def decode(self, index: Tensor) -> Tensor:
         """Boxes of some points: index (P,) = b * A + a. Returns (P, 4) float32 xyxy pixels."""
@@ -70,7 +88,7 @@ def decode(distances: Tensor, bins: Tensor, points: Tensor, strides: Tensor) -> 
 
 
 def grid_points(
-    sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+    sizes: Sequence[tuple[int, int]], strides: Sequence[float], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Centres of the cells of every level.
 
@@ -189,15 +207,21 @@ def predict(
         strides: stride of each level, pixels.
         bins: (K,) strides.
     """
-    sizes = [(x.shape[-2], x.shape[-1]) for x in logits]
-    points, point_strides = grid_points(sizes, strides, logits[0].device)
+    sizes = tuple((x.shape[-2], x.shape[-1]) for x in logits)
+    # Kept where a training goes through the same few sizes, kernel by kernel; a graph has them as constants.
+    keep = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    points, point_strides = (_kept_points if keep else grid_points)(sizes, tuple(strides), logits[0].device)
     return Predictions(
         logits=_rows(logits),
         distances=_rows(distances).unflatten(-1, (4, len(bins))),
         points=points,
         strides=point_strides,
         bins=bins,
+        levels=[Level(stride, *size) for stride, size in zip(strides, sizes, strict=True)],
     )
+
+
+_kept_points = lru_cache(maxsize=32)(grid_points)
 
 
 def _rows(maps: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,13 @@
 """Averaged weights."""
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
+
+from datamodules.batch import Batch
+from detector.averaging import Pairs, move, pair
 
 
 class EMA(WeightAveraging):
@@ -20,16 +25,34 @@ class EMA(WeightAveraging):
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
         self.window = window
+        self._pairs: Pairs = []
 
-    @torch.no_grad()
     def _average(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
         # Lightning counts optimizer steps, not batches, so accumulation is accounted for.
         steps = self._latest_update_step + 1
-        weight = max(1 - self.decay, 1 / (1 + self.window * steps))
-        if averages[0].is_floating_point():
-            # In double precision the module is converted after the average was copied from it.
-            currents = [c.to(a.dtype) for a, c in zip(averages, currents, strict=True)]
-            torch._foreach_lerp_(averages, currents, weight)
-        else:
-            for average, current in zip(averages, currents, strict=True):
-                average.copy_(current)
+        move(averages, currents, max(1 - self.decay, 1 / (1 + self.window * steps)))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Pair the weights, which are where they stay now, with their averages."""
+        assert self._average_model is not None
+        self._pairs = pair(self._average_model.module, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
+    ) -> None:
+        """Update the average after an optimizer step. Lightning's own way waits for the device, twice."""
+        if trainer.global_step <= self._latest_update_step:
+            return
+        assert self._average_model is not None
+        for averages, currents in self._pairs:
+            if self._latest_update_step:
+                self._average(averages, currents, 0)
+            else:
+                torch._foreach_copy_(averages, currents)
+        self._average_model.n_averaged += 1
+        self._latest_update_step = trainer.global_step
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the module."""
+        super().on_train_end(trainer, pl_module)
+        self._pairs = []

@@ -4,9 +4,17 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import NoWaiting
 
 from detector import assigner as assigner_module
-from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
+from detector.assigner import (
+    Assignment,
+    TaskAlignedAssigner,
+    assignment_statistics,
+    find_levels,
+    points_in_boxes,
+)
+from detector.networks.head import Level
 from losses.similarity import ciou
 
 VISDRONE = Path(__file__).resolve().parents[3] / "shared" / "data" / "visdrone" / "val_annotations"
@@ -402,7 +410,51 @@ def test_transposed_grid_of_equal_length():
         assert_same(as_dict(TaskAlignedAssigner()(*batch)), dense_assign(*batch))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+# --- without waiting for a GPU ----------------------------------------------------------------------
+
+
+def test_levels_are_found_in_the_points():
+    assert find_levels(*pyramid(100, 160, (8, 16))) == (Level(8, 13, 20), Level(16, 7, 10))
+
+
+@pytest.mark.parametrize("limit", [50, 2**18])
+@pytest.mark.parametrize("seed", range(12))
+def test_the_way_of_a_gpu_selects_the_same(monkeypatch, seed, limit):
+    # Nothing is left out on the way, what is no candidate included: with few objects, images without any.
+    counts = torch.randint(0, 25, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+    batch = make_batch(seed, counts if seed else [0, 0, 0])
+    batch[1][0, :40] = float("nan")
+    expected = TaskAlignedAssigner()(*batch)
+    monkeypatch.setattr(assigner_module, "MAX_PAIRS", limit)
+    monkeypatch.setattr(assigner_module, "answers_at_once", lambda device: False)
+    found = TaskAlignedAssigner()(*batch, levels=find_levels(*batch[2:4]), host=(batch[4], batch[6]))
+    assert torch.equal(found.point, expected.point)
+    assert torch.equal(found.object, expected.object)
+    torch.testing.assert_close(found.score, expected.score, rtol=1e-5, atol=0)
+
+
+def test_a_gpu_is_waited_for_once(monkeypatch):
+    batch = make_batch(3, [20, 0, 30])
+    levels, host = find_levels(*batch[2:4]), (batch[4], batch[6])
+    pairs = list(assigner_module._pairs(*host, levels, None, batch[2].device))  # on the host, always
+    monkeypatch.setattr(assigner_module, "_pairs", lambda *arguments: pairs)
+    monkeypatch.setattr(assigner_module, "answers_at_once", lambda device: False)
+    with NoWaiting(allowed=["nonzero"]):  # how many positives there are
+        assignment = TaskAlignedAssigner()(*batch, levels=levels, host=host)
+        points_in_boxes(batch[4], batch[6], *batch[2:4], levels=levels, host=host, repeated=True)
+    with NoWaiting(allowed=["prod"]):  # without a gradient, it does not wait
+        assignment_statistics(assignment, batch[4])
+
+
+def test_repeated_points_are_those_of_each_box():
+    _, _, points, strides, boxes, _, image_index = make_batch(1, [9, 0, 9], sides=(20, 90))
+    once = points_in_boxes(boxes, image_index, points, strides)
+    repeated = points_in_boxes(boxes, image_index, points, strides, repeated=True)
+    assert len(repeated) > len(once)
+    assert torch.equal(repeated.unique(), once)
+
+
+@pytest.mark.gpu
 def test_gpu_equals_cpu():
     batch = make_batch(0, [100, 0, 80])
     found = TaskAlignedAssigner()(*(tensor.cuda() for tensor in batch))

@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import NoWaiting
 
 from losses.detection import DetectionLoss
 from losses.distribution import distribution_focal, side_distances
@@ -293,24 +294,6 @@ def test_no_dense_target():
     assert largest.elements <= 2 * GRID * GRID * max(C * 40, 4 * len(BINS))
 
 
-class NoWaiting(TorchDispatchMode):
-    """Refuses operations that need a value on the host, and so would wait for a GPU; backwards included.
-
-    `prod` is refused for its backward, which waits, but not where a mode like this one watches.
-    """
-
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "equal", "prod")
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        assert name not in self.WAITING, name
-        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-            assert all(index is None or index.dtype == torch.int64 for index in args[1]), "a mask"
-        if name == "repeat_interleave":
-            assert kwargs.get("output_size") is not None, name
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", BOX_NAMES)
 def test_no_operation_needs_a_value_on_the_host(name):
     arguments = scene()
@@ -327,7 +310,7 @@ def test_waiting_operations_are_refused():
             waits()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", BOX_NAMES)
 def test_no_host_synchronisation(name):
     predictions, assignment, gt_boxes, gt_labels, ignored = scene()

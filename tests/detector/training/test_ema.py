@@ -1,7 +1,11 @@
 """The average of the weights."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from detector.training.ema import EMA
 
@@ -25,3 +29,29 @@ def test_the_average_never_reaches_back_further_than_its_decay() -> None:
         ema._latest_update_step = step - 1
         ema._average([average], [torch.tensor(float(step))], 0)
     assert 1000 - average.item() == pytest.approx(0.9 / (1 - 0.9), rel=1e-3)
+
+
+def test_updates_are_those_of_lightning() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+    model(torch.rand(2, 3, 8, 8))
+    ours, theirs = EMA(decay=0.9, window=0.5), EMA(decay=0.9, window=0.5)
+    for ema in (ours, theirs):
+        ema._average_model = AveragedModel(model, multi_avg_fn=ema._average, use_buffers=True)
+    trainer = SimpleNamespace(global_step=0)
+    ours.on_train_start(trainer, model)
+    for step in range(1, 5):
+        with torch.no_grad():
+            for p in model.parameters():
+                p += torch.randn_like(p)
+        model(torch.rand(2, 3, 8, 8))  # moves the norm's statistics and its count
+        trainer.global_step = step
+        for _ in range(2):  # of a step over two batches, the second one ends it
+            ours.on_train_batch_end(trainer, model, None, None, 0)
+        super(EMA, theirs).on_train_batch_end(trainer, model, None, None, 0)
+        found, expected = ours._average_model.state_dict(), theirs._average_model.state_dict()
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), (step, name)
+        assert found["module.1.num_batches_tracked"] == step + 1
+    assert ours.state_dict() == theirs.state_dict()
