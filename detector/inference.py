@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.drawing import draw_found
 from datamodules.images.decoding import read_image_file
 from datamodules.images.windows import Decoded, Source, open_image
 from detector.exported import ExportedForward, is_exported
@@ -61,6 +62,17 @@ class Prediction(Detections):
     def names(self) -> list[str]:
         """Class name of each detection: n of them."""
         return [self.class_names[label] for label in self.labels.tolist()]
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The image with its detections: (H, W, 3) uint8 RGB; see `datamodules.drawing.draw_found`.
+
+        Raises:
+            ValueError: the file of the image is no longer there.
+        """
+        drawn = read_image_file(self.image) if isinstance(self.image, str) else self.image.copy()
+        words = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
+        draw_found(drawn, self.boxes.numpy(), self.labels.numpy(), words)
+        return drawn
 
     def to_supervision(self) -> Any:  # noqa: ANN401  # supervision.Detections
         """As `supervision.Detections`, class names under `data["class_name"]`.
@@ -142,6 +154,7 @@ class Model:
         tiling = Tiling(tile, overlap, whole, scales, flip, merge)
         model = self.suppressing(suppression, class_agnostic)
         least = self.thresholds(thresholds)
+        model = model.above(least) if tiling.plain else model
         single = not isinstance(images, list | tuple)
         every: Sequence[OneImage] = [images] if single else images  # type: ignore[assignment,list-item]
         sources = (
@@ -191,6 +204,17 @@ class Model:
         given = {"suppression": suppression, "class_agnostic": class_agnostic}
         changes = {name: value for name, value in given.items() if value is not None}
         arguments = self.postprocess.arguments() | changes
+        return Model(self.forward, self.facts, Postprocess(**arguments), self.device)
+
+    def above(self, least: Tensor) -> Model:
+        """The same model that looks no further at what stays below the least score (C,) of every class.
+
+        What is above is the same where an image is one view, for only better detections suppress others;
+        merging tiles may need the worse ones.
+        """
+        arguments = self.postprocess.arguments()
+        threshold = float(np.nextafter(np.float32(least.min()), np.float32(0)))
+        arguments["score_threshold"] = max(threshold, arguments["score_threshold"])
         return Model(self.forward, self.facts, Postprocess(**arguments), self.device)
 
     def views(self, size: tuple[int, int], tiling: Tiling) -> list[View]:

@@ -167,7 +167,8 @@ def test_the_package_alone_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["train", "evaluate", "compare", "pinpoint.comparison.cell", "pinpoint.doctor.__main__"]
+    "module",
+    ["train", "evaluate", "predict", "compare", "pinpoint.comparison.cell", "pinpoint.doctor.__main__"],
 )
 def test_how_threads_wait_is_set_before_torch_is_imported(module: str) -> None:
     code = f"""
@@ -201,8 +202,15 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "doctor"])
-def test_help_waits_for_no_library(command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *((command, "--config") for command in ("train", "evaluate", "compare", "doctor")),
+        ("predict", "--threshold"),
+        ("export", "--format"),
+    ],
+)
+def test_help_waits_for_no_library(command: str, option: str) -> None:
     code = f"""
 import sys
 from pinpoint.__main__ import main
@@ -213,7 +221,7 @@ finally:
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stderr == "[]\n"
-    assert "--config" in run.stdout
+    assert option in run.stdout
 
 
 def test_every_module_can_be_imported_on_windows() -> None:

@@ -1,7 +1,7 @@
 import formula
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detector.networks.base import DetectionNetwork
 from detector.networks.fusion import fuse
@@ -30,5 +30,29 @@ def test_a_fused_network_predicts_the_same(network: DetectionNetwork) -> None:
     torch.testing.assert_close(after.distances, before.distances, rtol=0, atol=1e-5)
     torch.testing.assert_close(after.boxes() / 96, before.boxes() / 96, rtol=0, atol=1e-5)
     assert all(map(torch.equal, weights.values(), network.state_dict().values()))
-    for part in (fused.neck, fused.head):
-        assert not [m for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+class Leaking(nn.Module):
+    """A backbone that goes on with what its convolution gives, beside the norm of it."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.conv, self.norm = backbone, nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.norm.running_var.fill_(4)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        made = self.conv(images)
+        return self.backbone(made + self.norm(made))
+
+
+def test_a_backbone_that_cannot_be_folded_stays_as_it_is() -> None:
+    network = Network(3, backbone="mobilenetv4_conv_small_050", channels=16)
+    network.load_state_dict(formula.fill(network.state_dict()))
+    network.backbone = Leaking(network.backbone)
+    image = formula.image(64, 96).float()
+    fused = fuse(network)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(image).logits, network.eval()(image).logits, rtol=0, atol=1e-5)
+    assert [m for m in fused.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not [m for m in fused.neck.modules() if isinstance(m, nn.BatchNorm2d)]

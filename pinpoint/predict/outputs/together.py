@@ -1,0 +1,98 @@
+"""Formats that have one file for all images: COCO, CSV, CVAT; text by parts, so that memory does not grow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from pinpoint.predict.found import Found
+
+Write = Callable[[Iterable[Found], Sequence[str]], Iterator[str]]
+"""All that was found and the class names, to the text of a file in parts. `Iterable` may be read twice."""
+
+COLUMNS = ("image", "frame", "class", "score", "x1", "y1", "x2", "y2", "track")
+
+
+def file_name(found: Found) -> str:
+    """What an image is called in files of all images: its place among the inputs; of frames a number more."""
+    return found.name + (".jpg" if found.frame is not None else Path(found.path).suffix)
+
+
+def coco(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """A COCO data set with `score` beside each annotation; ids count from 1, classes in the model's order.
+
+    Its `annotations` are what pycocotools' `loadRes` takes. Numbers are in full precision.
+    """
+    categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]
+    yield f'{{"categories": {json.dumps(categories)},\n"images": ['
+    for number, found in enumerate(images, start=1):
+        described = {
+            "id": number,
+            "file_name": file_name(found),
+            "width": found.size[1],
+            "height": found.size[0],
+        }
+        if found.frame is not None:
+            described |= {"frame": found.frame, "video": found.path}
+        yield ("\n" if number == 1 else ",\n") + json.dumps(described)
+    yield '],\n"annotations": ['
+    count = 0
+    for number, found in enumerate(images, start=1):
+        tracks = [-1] * len(found.scores) if found.tracks is None else found.tracks.tolist()
+        for box, score, label, track in zip(
+            found.xywh.tolist(), found.scores.tolist(), found.labels.tolist(), tracks, strict=True
+        ):
+            count += 1
+            row = {"id": count, "image_id": number, "category_id": label + 1, "bbox": box, "score": score}
+            row |= {"area": box[2] * box[3], "iscrowd": 0} | ({"track_id": track} if track >= 0 else {})
+            yield ("\n" if count == 1 else ",\n") + json.dumps(row)
+    yield "]}\n"
+
+
+def table(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """CSV with a head, one row an object, best first within each image; corners in pixels."""
+    yield _csv_row(COLUMNS)
+    for found in images:
+        tracks = [-1] * len(found.scores) if found.tracks is None else found.tracks.tolist()
+        frame = "" if found.frame is None else found.frame
+        for box, score, label, track in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), tracks, strict=True
+        ):
+            corners = [f"{value:.2f}" for value in box]
+            number = track if track >= 0 else ""
+            yield _csv_row([found.path, frame, class_names[label], f"{score:.4f}", *corners, number])
+
+
+def cvat(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """CVAT's own XML for images, 1.1; `source="auto"` marks the boxes as pre-labels."""
+    labels = "".join(f"<label><name>{escape(name)}</name></label>" for name in class_names)
+    yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+    yield f"<meta><task><labels>{labels}</labels></task></meta>\n"
+    for number, found in enumerate(images):
+        height, width = found.size
+        name = quoteattr(file_name(found))
+        yield f'<image id="{number}" name={name} width="{width}" height="{height}">\n'
+        for (x1, y1, x2, y2), label in zip(found.boxes.tolist(), found.labels.tolist(), strict=True):
+            place = f'xtl="{x1:.2f}" ytl="{y1:.2f}" xbr="{x2:.2f}" ybr="{y2:.2f}"'
+            label_name = quoteattr(class_names[label])
+            yield f'<box label={label_name} source="auto" occluded="0" {place} z_order="0"></box>\n'
+        yield "</image>\n"
+    yield "</annotations>\n"
+
+
+def _csv_row(values: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+TOGETHER: dict[str, tuple[str, Write]] = {
+    "coco": ("coco.json", coco),
+    "csv": ("detections.csv", table),
+    "cvat": ("cvat.xml", cvat),
+}
+"""By the word of --save: the file, and what is written to it."""

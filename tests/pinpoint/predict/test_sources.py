@@ -1,0 +1,77 @@
+"""What inputs stand for, and what their results are called."""
+
+from pathlib import Path
+
+import pytest
+
+from pinpoint.predict.sources import find_items
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in (
+        "a.jpg",
+        "b.PNG",
+        "clip.mp4",
+        "notes.md",
+        "._a.jpg",
+        "deep/c.tif",
+        "deep/a.jpg",
+        "deep/d.mkv",
+    ):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photos"
+
+
+def names(*inputs: object, recursive: bool = False) -> list[str]:
+    return [item.name for item in find_items([str(one) for one in inputs], recursive)]
+
+
+def test_a_folder_with_and_without_its_subfolders(photos: Path) -> None:
+    assert names(photos) == ["a", "b", "clip"]
+    assert names(photos, recursive=True) == ["a", "b", "clip", "deep/a", "deep/c", "deep/d"]
+    videos = [item.is_video for item in find_items([str(photos)])]
+    assert videos == [False, False, True]
+
+
+def test_a_pattern(photos: Path) -> None:
+    assert names(photos / "*.[jm]p*") == ["a", "clip"]
+    assert names(photos / "**" / "*.jpg") == ["a", "deep/a"]
+
+
+def test_a_name_with_brackets_is_no_pattern(photos: Path) -> None:
+    (photos / "[1].jpg").touch()
+    assert names(photos / "[1].jpg") == ["[1]"]
+
+
+def test_a_list(photos: Path) -> None:
+    listed = photos / "list.txt"
+    listed.write_text(f"deep/c.tif\n\n{photos / 'a.jpg'}\ngone.jpg\n")
+    assert [item.path.name for item in find_items([str(listed)])] == ["c.tif", "a.jpg", "gone.jpg"]
+    (photos / "broken.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ValueError, match="one path a line"):
+        find_items([str(photos / "broken.txt")])
+
+
+def test_each_file_once_and_each_name_once(photos: Path) -> None:
+    (photos / "a.png").touch()
+    found = names(photos, photos / "a.jpg", photos / "deep" / "a.jpg")
+    assert found == ["a", "a_png", "b", "clip", "deep/a"]
+    assert len(set(names(photos, photos / "deep"))) == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gone", "there is no file or folder"),
+        ("notes.md", "no image, video, folder or .txt list by its name"),
+        ("empty", "holds no images or videos; --recursive looks"),
+        ("*.bmp", "holds no images or videos"),
+    ],
+)
+def test_inputs_without_anything_in_them(photos: Path, given: str, message: str) -> None:
+    (photos / "empty").mkdir()
+    with pytest.raises(ValueError, match=message):
+        find_items([str(photos / given)])

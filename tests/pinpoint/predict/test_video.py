@@ -1,0 +1,83 @@
+"""Videos written and read back; those that are cut short."""
+
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.problems import DataError
+from pinpoint.predict.video import VideoFile, VideoWriter
+
+pytest.importorskip("av")
+
+
+def frame(t: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Grey that grows with time, a bright square that moves."""
+    image = np.full((height, width, 3), 40 + 5 * t, np.uint8)
+    image[10:20, 2 * t : 2 * t + 10] = 250
+    return image
+
+
+def write(path: Path, count: int = 20, height: int = 48, width: int = 64) -> Path:
+    with VideoWriter(path, Fraction(10)) as video:
+        for t in range(count):
+            video.add(frame(t, height, width))
+    return path
+
+
+def test_frames_come_back(tmp_path: Path) -> None:
+    video = VideoFile(write(tmp_path / "deep" / "clip.mp4"))
+    assert (video.rate, video.expected) == (10, 20)
+    read = list(video)
+    assert len(read) == 20
+    for t, image in enumerate(read):
+        assert image.shape == (48, 64, 3)
+        assert np.abs(image.astype(int) - frame(t)).mean() < 4
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["clip.mp4"]
+
+
+def test_odd_sides_are_filled_up(tmp_path: Path) -> None:
+    read = list(VideoFile(write(tmp_path / "clip.mp4", 3, 47, 63)))
+    assert read[0].shape == (48, 64, 3)
+
+
+def test_a_video_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
+    import av
+
+    whole = tmp_path / "whole.mp4"
+    # The index at the front, as for streaming: a file cut short can still be opened.
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 1
+        for t in range(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame(t % 20), format="rgb24")))
+        container.mux(stream.encode())
+    data = whole.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    read: deque[np.ndarray] = deque()
+    with pytest.raises(DataError, match=r"cut\.mp4 ends early: after \d+ of about 40 frames"):
+        read.extend(VideoFile(tmp_path / "cut.mp4"))  # a deque keeps what came before the error
+    assert 5 < len(read) < 35
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 99, None])
+def test_what_is_no_video(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "clip.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="not exist" if content is None else "not a readable video"):
+        VideoFile(path)
+
+
+def test_a_video_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(tmp_path / "clip.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def _interrupt(path: Path) -> None:
+    with VideoWriter(path, Fraction(10)) as video:
+        video.add(frame(0))
+        raise KeyboardInterrupt
