@@ -206,7 +206,9 @@ class DetectionDataModule(LightningDataModule):
         rank, world_size = self._rank_and_world_size()
         epoch, start_batch = 0, 0
         if self.trainer is not None:
-            epoch = self.trainer.current_epoch
+            # Not `current_epoch`, which still is the finished epoch when a run goes on from its end: workers
+            # would begin with its images.
+            epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
             if self.trainer.fit_loop.restarting:
                 # Not `ready`: that counts the batch in which an exception struck, which is trained again.
                 progress = self.trainer.fit_loop.epoch_loop.batch_progress.current

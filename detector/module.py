@@ -1,7 +1,7 @@
 """The LightningModule: steps, metrics, optimizer; no maths."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, final
 
@@ -22,6 +22,7 @@ from detector.initial_weights import start_from
 from detector.networks.base import DetectionNetwork, match_channels
 from detector.networks.head import Predictions
 from detector.postprocess import Detections, Postprocess
+from detector.training.positions import settle
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import TERMS, DetectionLoss
@@ -323,12 +324,29 @@ class Detector(LightningModule):
         return groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep class names, and the scores from which the classes are shown, with the weights."""
+        """Keep class names, the scores from which they are shown, and what the epoch's end will log."""
         checkpoint["class_names"] = self.class_names
         checkpoint["thresholds"] = self.thresholds
+        checkpoint["assigned"] = {
+            name: self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
+            for name, value in self.assigned.items()
+        }
+        settle(self.trainer, checkpoint["loops"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other classes, and take over from which scores these are shown.
+        """Take over from which scores the classes are shown, and what is to be logged.
+
+        Raises:
+            ValueError: the checkpoint was trained for other classes.
+        """
+        self.require_classes(checkpoint)
+        self.thresholds = checkpoint.get("thresholds", self.thresholds)
+        if self.trainer.is_global_zero:  # they are sums over all ranks
+            assigned: dict[str, Tensor] = checkpoint.get("assigned", {})
+            self.assigned = {name: value.to(self.device) for name, value in assigned.items()}
+
+    def require_classes(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse weights of other classes.
 
         Raises:
             ValueError: the checkpoint was trained for other classes.
@@ -339,7 +357,6 @@ class Detector(LightningModule):
                 f"the checkpoint knows the classes {trained}, this run has {self.class_names}: use data of "
                 "the same classes, or start a new training from its weights with --model.init_from"
             )
-        self.thresholds = checkpoint.get("thresholds", self.thresholds)
 
 
 LOGGED_NAMES = {"AP": "map"}

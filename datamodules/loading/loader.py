@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -56,9 +58,25 @@ def default_workers(images: int, batch_size: int, local_ranks: int) -> int:
 
 
 def _start_worker(worker: int) -> None:
+    _leave_signals_to_the_trainer()
     cv2.setNumThreads(0)  # the workers are the parallelism
     if sys.platform == "linux":
         # Keep freed memory for the next batch: to get it anew, page by page, took a tenth of the time.
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 29)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
+
+
+def _leave_signals_to_the_trainer() -> None:
+    """Go on when a signal comes to all processes of a run: the trainer finishes its step, for which it reads.
+
+    The next SIGTERM ends the worker: it is the trainer's own, to one that hangs.
+    """
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_sigterm)

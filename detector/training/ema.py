@@ -1,5 +1,7 @@
 """Averaged weights."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -26,6 +28,7 @@ class EMA(WeightAveraging):
         self.decay = decay
         self.window = window
         self._pairs: Pairs = []
+        self._exchanged = False
 
     def _average(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
         # Lightning counts optimizer steps, not batches, so accumulation is accounted for.
@@ -56,3 +59,16 @@ class EMA(WeightAveraging):
         """Leave the average in the module."""
         super().on_train_end(trainer, pl_module)
         self._pairs = []
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        super()._swap_models(pl_module)
+        self._exchanged = not self._exchanged
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the average and the current weights, each as what it is: a validation exchanges the two."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._exchanged:
+            current, average = checkpoint["state_dict"], checkpoint["current_model_state"]
+            checkpoint |= {"state_dict": average, "current_model_state": current}

@@ -56,11 +56,12 @@ class PredictionImages(Callback):
             return
         assert isinstance(outputs, Mapping)
         assert isinstance(pl_module, Detector)
+        step = max(trainer.global_step - 1, 0)  # where the scores are, so that a resume finds both or none
         for i, detections in enumerate(outputs["detections"][: self.count - self.drawn]):
             with attempt(f"predictions/{self.drawn}"):
                 picture = draw(batch, i, detections, self.min_score, pl_module.class_names)
                 for logger in loggers:
-                    logger.experiment.add_image(f"predictions/{self.drawn}", picture, trainer.global_step)
+                    logger.experiment.add_image(f"predictions/{self.drawn}", picture, step)
             self.drawn += 1
 
 
@@ -89,7 +90,7 @@ class EvaluationFigures(Callback):
                 pixels = _pixels(figure)  # once, and not by pyplot as add_figure would
                 for logger in loggers:
                     logger.experiment.add_image(
-                        f"evaluation/{name}", pixels, trainer.global_step, dataformats="HWC"
+                        f"evaluation/{name}", pixels, max(trainer.global_step - 1, 0), dataformats="HWC"
                     )
 
 
@@ -124,6 +125,8 @@ class NetworkSummary(Callback):
         )
         if (folder := trainer.log_dir) and trainer.loggers:
             rank_zero_info(f"Run folder: {folder}")
+        if trainer.ckpt_path:  # the run that goes on has logged it
+            return
         for logger in trainer.loggers:
             logger.log_metrics({"network/parameters": parameters, "network/macs": macs}, step=0)
 

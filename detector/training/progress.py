@@ -6,8 +6,9 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer, TQDMProgressBar
@@ -30,11 +31,27 @@ class EpochLines(Callback):
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.steps = self.images = 0
-        self.begun = self.training_seconds = 0.0
+        self.begun = self.training_seconds = self.elapsed = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of the run."""
-        self.clock = RunClock(trainer)
+        """Start the clock of the run; drop the rows of what is trained again after its checkpoint."""
+        self.clock = RunClock(trainer, self.elapsed)
+        self.begun = time.monotonic() - self.training_seconds
+        self.sums = {term: total.to(pl_module.device) for term, total in self.sums.items()}
+        folder = trainer.log_dir  # asks all ranks
+        if trainer.is_global_zero and trainer.global_step and trainer.loggers and folder is not None:
+            trim_rows(Path(folder) / "results.csv", trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the epoch's line is made of so far."""
+        elapsed = self.clock.elapsed if hasattr(self, "clock") else 0.0
+        own = {name: getattr(self, name) for name in ("sums", "steps", "images", "training_seconds")}
+        return own | {"elapsed": elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the line."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start over."""
@@ -137,15 +154,17 @@ class RunClock:
 
     Args:
         trainer: whose training starts now.
+        before: seconds that it took before an interruption.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.start, self.first_step = trainer, time.monotonic(), trainer.global_step
+    def __init__(self, trainer: Trainer, before: float = 0.0) -> None:
+        self.trainer, self.first_step, self.before = trainer, trainer.global_step, before
+        self.start = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.start
+        """Seconds of the run."""
+        return self.before + time.monotonic() - self.start
 
     @property
     def left(self) -> str:
@@ -153,7 +172,8 @@ class RunClock:
         total, done = self.trainer.estimated_stepping_batches, self.trainer.global_step - self.first_step
         guesses = []
         if math.isfinite(total) and done > 0:
-            guesses.append(self.elapsed * max(total - self.trainer.global_step, 0) / done)
+            seconds = self.elapsed - self.before
+            guesses.append(seconds * max(total - self.trainer.global_step, 0) / done)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None:
                 guesses.append(remaining)
@@ -179,17 +199,38 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
         path: the file; made, with a head, if it is not there.
         row: value of each column; columns that a later row brings are added to the whole file.
     """
-    rows: list[dict[str, object]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+    rows = _rows(path)
     columns = list(dict.fromkeys([*(name for old in rows for name in old), *row]))
-    kept = [old for old in rows if int(str(old["epoch"])) < row["epoch"]]  # a resumed epoch is written anew
+    kept = [old for old in rows if int(old["epoch"]) < row["epoch"]]  # a resumed epoch is written anew
     shown = {name: f"{value:.6g}" for name, value in row.items()}
+    _write_rows(path, columns, [*kept, shown])
+
+
+def trim_rows(path: Path, step: int) -> None:
+    """Take off the rows that were written after a step, which the run trains again.
+
+    Args:
+        path: the file; left alone if it is not there.
+        step: the last one that counts.
+    """
+    rows = _rows(path)
+    kept = [row for row in rows if int(row["step"]) <= step]
+    if len(kept) < len(rows):
+        _write_rows(path, list(rows[0]), kept)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
     with unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
-        writer.writerows([*kept, shown])
+        writer.writerows(rows)
     unfinished.replace(path)

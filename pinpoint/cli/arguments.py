@@ -106,7 +106,7 @@ def of_sections(args: Sequence[str], sections: Sequence[str]) -> list[str]:
         args: see `tidy`.
         sections: top-level names such as `data`.
     """
-    others = {"trainer", "model", "ckpt_path"} - set(sections)
+    others = {"trainer", "model", "ckpt_path", "new_version"} - set(sections)
     kept = []
     for word in args:
         key, _, value = word.partition("=")

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -19,15 +21,21 @@ from detector.checkpoint import load_checkpoint
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.module import Detector
 from detector.networks.fusion import fuse
+from detector.training.checkpoints import LastCheckpoint
+from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
+from detector.training.signals import SIGNALS, Stopped
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
+from pinpoint.cli.resume import command, drop_later, log_into, require_same, run_folder
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
 # Our sampler knows at which batch to go on, which Lightning, looking at the loader, cannot see.
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+# A run that goes on does so in its own folder.
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 # What we log once an epoch has been brought together already, and is the same on all ranks.
 warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True")
 # Lightning 2.6 advertises its services whenever a Trainer is made.
@@ -130,7 +138,8 @@ class DetectionCLI(LightningCLI):
     def _for_evaluation(cls, text: str, class_names: Sequence[str], overrides: list[str]) -> "DetectionCLI":
         # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
         config = yaml.safe_load(OUR_CLASS.sub(r"\1", text))
-        config = {name: section for name, section in config.items() if name not in ("trainer", "ckpt_path")}
+        run = ("trainer", "ckpt_path", "new_version")
+        config = {name: section for name, section in config.items() if name not in run}
         network = config["model"]["network"]
         network.get("init_args", network).pop("pretrained", None)  # the weights are there
         config["model"].pop("init_from", None)
@@ -142,19 +151,46 @@ class DetectionCLI(LightningCLI):
         """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.
 
         Raises:
-            ValueError: there is no such checkpoint.
+            ValueError: there is no such checkpoint, or it is of another training.
+            Stopped: a signal came, and the run can go on.
         """
         checkpoint = self.config.ckpt_path
         if checkpoint is not None:
-            load_checkpoint(checkpoint)
-        self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
+            content = load_checkpoint(checkpoint)
+            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+            require_same(checkpoint, content, self.model, yaml.safe_load(content["config"]), now)
+            if (folder := run_folder(Path(checkpoint))) is not None:
+                drop_later(self.trainer.loggers, folder, content["global_step"])
+            del content
+        try:
+            with SIGNALS:
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
+        except Stopped as stopped:
+            self._say_how_to_go_on(stopped)
+            raise
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if best:
             rank_zero_info(f"All scores and a report: python evaluate.py --ckpt_path {best}")
 
+    def _say_how_to_go_on(self, stopped: Stopped) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        saved = [c._last_checkpoint_saved for c in callbacks if isinstance(c, LastCheckpoint)]
+        checkpoint = next(filter(None, saved), self.config.ckpt_path)
+        name, steps = signal.Signals(stopped.signum).name, self.trainer.global_step
+        if checkpoint:
+            say = f"stopped by {name} after {steps} steps; go on with: {command(checkpoint)}"
+        else:
+            say = f"stopped by {name} before the first checkpoint"
+        print(say, file=sys.stderr)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from")
+        parser.add_argument(
+            "--new_version", type=bool, default=False, help="go on in a new version_N, not in its run folder"
+        )
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments(
@@ -175,11 +211,14 @@ class DetectionCLI(LightningCLI):
         Raises:
             ValueError: a callback that does not go with this training.
         """
-        if self.config.ckpt_path is not None:
-            self.config.model.init_from = None  # the run that goes on has weights
         trainer = self.config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-        callbacks = trainer.callbacks or []
+        if self.config.ckpt_path is not None:
+            self.config.model.init_from = None  # the run that goes on has weights
+            folder = run_folder(Path(self.config.ckpt_path))
+            if folder is not None and not self.config.new_version:
+                log_into(loggers, folder)
+        callbacks = trainer.callbacks = _once(trainer.callbacks or [])
         for callback in callbacks:
             if remedy := UNFIT.get(callback.class_path.rpartition(".")[2]):
                 raise ValueError(f"{callback.class_path.rpartition('.')[2]} does not go with {remedy}")
@@ -203,9 +242,17 @@ class DetectionCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         named = any("ProgressBar" in c.class_path for c in self.config.trainer.callbacks or [])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFiles()
         if not named:
             callbacks[:] = [RunBar() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
+
+
+def _once(callbacks: Sequence[Any]) -> list[Any]:
+    """Callbacks of a configuration; one of ours that is named again takes the place of the one before."""
+    ours = {c.class_path: i for i, c in enumerate(callbacks) if c.class_path.startswith("detector.")}
+    return [c for i, c in enumerate(callbacks) if ours.get(c.class_path, i) == i]
 
 
 UNFIT = {

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 import datamodules.modules  # noqa: F401
 import detector.networks.network
 import detector.networks.yolov9.network
+import detector.training.checkpoints
 import detector.training.ema
 import detector.training.pictures
 import detector.training.progress  # noqa: F401

@@ -14,7 +14,7 @@ from pinpoint.comparison.cell import RESULT
 from pinpoint.comparison.differences import Cell
 from pinpoint.comparison.variants import Variant
 
-OURS = ("seed_everything", "ckpt_path", "trainer.logger", "trainer.devices")
+OURS = ("seed_everything", "ckpt_path", "new_version", "trainer.logger", "trainer.devices")
 """Options that a comparison sets itself."""
 
 
@@ -123,10 +123,11 @@ def _record(task: Task) -> None:
     cli = _Configuration(list(task.arguments))
     config = _flat(yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))
     config = {key: value for key, value in config.items() if not key.startswith("trainer.logger")}
-    if not any(value == "last" for key, value in config.items() if key.endswith("filename")):
+    own = any(str(value).endswith("LastCheckpoint") for value in config.values())
+    if not own and not any(value == "last" for key, value in config.items() if key.endswith("filename")):
         raise ValueError(
-            "the configuration keeps no last.ckpt, from which cells are resumed and scored: add the "
-            "ModelCheckpoint with `filename: last` of configs/default.yaml to trainer.callbacks"
+            "the configuration keeps no last.ckpt, from which cells are resumed and scored: add "
+            "LastCheckpoint, as in configs/default.yaml, to trainer.callbacks"
         )
     path = task.folder / "config.json"
     if not any(task.folder.glob("attempt_*")):

@@ -1,4 +1,5 @@
 import pickle
+from types import SimpleNamespace
 
 import albumentations as A
 import cv2
@@ -207,10 +208,11 @@ def test_testing_uses_the_validation_split_where_there_is_no_other(coco_folder):
 class FakeTrainer:
     """Stands for one rank of four; enough for the loaders."""
 
-    world_size, num_devices, current_epoch, max_epochs = 4, 4, 0, 5
+    world_size, num_devices, max_epochs = 4, 4, 5
 
     class fit_loop:
         restarting = False
+        epoch_progress = SimpleNamespace(current=SimpleNamespace(processed=0))
 
     def __init__(self, rank):
         self.global_rank = rank

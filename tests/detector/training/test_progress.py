@@ -60,5 +60,5 @@ def test_a_time_limit_alone_ends_a_run_with_a_whole_schedule(tmp_path: Path) -> 
     limit = ["--trainer.max_time=00:00:00:04", f"--trainer.logger.init_args.save_dir={tmp_path}"]
     train.main([*options, *limit, "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1"])
     rows = list(csv.DictReader(next(tmp_path.rglob("results.csv")).open()))
-    assert len(rows) > 2
+    assert len(rows) > 1
     assert all(math.isfinite(float(row["train/loss"])) for row in rows)

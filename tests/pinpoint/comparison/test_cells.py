@@ -109,7 +109,7 @@ def test_a_mistake_in_the_last_variant_shows_before_the_first_cell(tmp_path):
 
 
 def test_a_configuration_without_last_checkpoint_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="filename: last"):
+    with pytest.raises(ValueError, match="add LastCheckpoint"):
         plan([CIOU, NWD], [0], [*SCENES, "--trainer.callbacks=null"], tmp_path)
 
 

@@ -1,0 +1,170 @@
+"""A run that goes on: from which checkpoints it can, where its files go, and by which command."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from detector.module import Detector
+
+STATE = ("loops", "optimizer_states", "lr_schedulers", "global_step")
+"""What a checkpoint holds beside the weights of a training that can go on."""
+
+FREE = ("pretrained", "expected_objects")
+"""Options of networks that matter at the start of a training alone."""
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint lies in; None if it was moved out of one."""
+    place = checkpoint.absolute().parent
+    return place.parent if place.name == "checkpoints" else None
+
+
+def log_into(loggers: Sequence[Any], folder: Path) -> None:
+    """Let the loggers of a configuration that write files go on in a run folder, unless they name a version.
+
+    Args:
+        loggers: `trainer.logger` of the configuration, as a list; changed in place.
+        folder: of the run.
+    """
+    version = folder.name.removeprefix("version_")
+    for logger in loggers:
+        options = getattr(logger, "init_args", {})
+        if logger_name(logger) in ("TensorBoardLogger", "CSVLogger") and options.get("version") is None:
+            options["save_dir"], options["name"] = str(folder.parent.parent), folder.parent.name
+            numbered = version.isdigit() and folder.name.startswith("version_")
+            options["version"] = int(version) if numbered else folder.name
+
+
+def logger_name(logger: Any) -> str:  # noqa: ANN401  # a namespace of jsonargparse, or true or false
+    """Class of a logger of the configuration, without its package."""
+    return str(getattr(logger, "class_path", "")).rpartition(".")[2]
+
+
+def drop_later(loggers: Sequence[Logger], folder: Path, step: int) -> None:
+    """Take out of the curves of a run what was logged after the checkpoint, as it is trained again.
+
+    Args:
+        loggers: of the trainer, before anything is logged.
+        folder: of the run.
+        step: steps of the checkpoint.
+    """
+    for logger in loggers:
+        if logger.log_dir is None or Path(logger.log_dir).absolute() != folder:
+            continue
+        if isinstance(logger, TensorBoardLogger):
+            logger._kwargs["purge_step"] = step  # TensorBoard hides all from this step on that came before
+        elif isinstance(logger, CSVLogger):
+            rows = list(_rows(folder / "metrics.csv"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it deletes the file, whose rows it is given back
+                _ = logger.experiment
+            for row in rows:
+                if row["step"] < step:
+                    logger.log_metrics(dict(row), int(row["step"]))
+            logger.save()
+
+
+def _rows(path: Path) -> Iterator[dict[str, float]]:
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                yield {name: float(value) for name, value in row.items() if value}
+
+
+def require_same(
+    path: str,
+    checkpoint: Mapping[str, Any],
+    model: Detector,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> None:
+    """Refuse to go on with other classes, another network or another optimizer.
+
+    Args:
+        path: the checkpoint's file.
+        checkpoint: its content.
+        model: of this run.
+        before: the checkpoint's configuration.
+        now: this run's.
+
+    Raises:
+        ValueError: it cannot go on; names the options that differ.
+    """
+    anew = f"or start a new training from its weights with --model.init_from={path}"
+    if missing := [name for name in STATE if name not in checkpoint]:
+        raise ValueError(
+            f"{path} holds weights, but not the state of a training ({', '.join(missing)}): give the "
+            f"last.ckpt of a run, {anew}"
+        )
+    model.require_classes(checkpoint)
+    changed = _differences(before.get("model", {}), now["model"])
+    network = [name for name in changed if name.startswith("network") and name.split(".")[-1] not in FREE]
+    weights = {name: value.shape for name, value in model.state_dict().items()}
+    for states in (checkpoint["state_dict"], checkpoint.get("current_model_state", checkpoint["state_dict"])):
+        if network or {name: value.shape for name, value in states.items()} != weights:
+            named = _named(changed, network) or "another network, or one of another version of Pinpoint"
+            raise ValueError(f"{path} was trained with {named}: give the same, {anew}")
+    chosen = [name for name in changed if name in ("optimizer", "freeze")]
+    if chosen or not _same_groups(checkpoint["optimizer_states"], model):
+        named = _named(changed, chosen) or "another optimizer"
+        raise ValueError(f"{path} was trained with {named}: give the same, {anew}")
+    kept = [name for name in changed if name.startswith("optimizer.") or name == "backbone_lr"]
+    if kept:
+        rank_zero_warn(f"a run keeps its optimizer: {path} goes on with {_named(changed, kept)}")
+
+
+def _same_groups(states: Sequence[Mapping[str, Any]], model: Detector) -> bool:
+    groups = [len(group["params"]) for group in model._parameter_groups()]
+    return [len(group["params"]) for state in states for group in state["param_groups"]] == groups
+
+
+def _named(changed: Mapping[str, tuple[Any, Any]], names: Sequence[str]) -> str:
+    return ", ".join(f"--model.{name}={changed[name][0]} (this run has {changed[name][1]})" for name in names)
+
+
+def _differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:  # noqa: ANN401  # sections of YAML
+    """Options that both name with different values, `network.strides` and so on."""
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    return {name: (old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]}
+
+
+def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    for key, value in section.items():
+        if key == "class_path":
+            yield prefix.rstrip("."), str(value).rpartition(".")[2]
+        elif key == "init_args":
+            yield from _leaves(value or {}, prefix)
+        elif isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def command(checkpoint: str, argv: Sequence[str] | None = None) -> str:
+    """The command line of this process, going on from a checkpoint.
+
+    Args:
+        checkpoint: its file.
+        argv: the process's arguments, the program first; those of this process if not given.
+    """
+    program, *words = sys.argv if argv is None else argv
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if not word.startswith("--ckpt_path") and before != "--ckpt_path"
+    ]
+    path = Path(program)
+    if path.name == "__main__.py":
+        start = ["python", "-m", path.parent.name]
+    else:
+        start = ["python", program] if path.suffix == ".py" else [path.name]
+    return shlex.join([*start, *kept, f"--ckpt_path={checkpoint}"])

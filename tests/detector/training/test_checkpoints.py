@@ -1,0 +1,135 @@
+"""Runs that are stopped, and go on, come to what an undisturbed run comes to, to the last bit."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY_MODEL, Run
+
+import train
+from detector.checkpoint import load_checkpoint
+from detector.module import Detector
+from detector.training.files import WholeFiles, write_whole
+
+
+def go(run: Run, folder: Path, *options: str) -> None:
+    """The fixture's training in another folder: two epochs of three steps, each validated."""
+    train.main(
+        [
+            *run.scenes,
+            *TINY_MODEL,
+            "--trainer.max_epochs=2",
+            "--trainer.accelerator=cpu",
+            f"--trainer.logger.init_args.save_dir={folder}",
+            "--trainer.logger.init_args.name=tiny",
+            "--trainer.log_every_n_steps=1",
+            *options,
+        ]
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in ("images_per_second", "seconds")} for row in table]
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows; not-a-number as text, since it equals nothing."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(event.step, repr(event.value)) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def assert_same(whole: Path, other: Path) -> None:
+    """Weights, average, optimizer and logs of two run folders."""
+    ours, theirs = (load_checkpoint(str(f / "checkpoints" / "last.ckpt")) for f in (whole, other))
+    assert ours["global_step"] == theirs["global_step"]
+    for part in ("state_dict", "current_model_state"):
+        for name, value in ours[part].items():
+            assert torch.equal(value, theirs[part][name]), (part, name)
+    for state, moments in ours["optimizer_states"][0]["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, theirs["optimizer_states"][0]["state"][state][name])
+    assert rows(whole) == rows(other)
+    assert curves(whole) == curves(other)
+
+
+STEP, LAST_STEP, VALIDATION, EPOCH_END = "training_step", "last", "validation_step", "on_train_epoch_end"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "signum", "workers", "steps"),
+    [
+        (STEP, signal.SIGINT, 0, 2),
+        (LAST_STEP, signal.SIGTERM, 2, 3),
+        (VALIDATION, signal.SIGTERM, 0, 3),
+        (EPOCH_END, signal.SIGUSR1, 2, 3),
+    ],
+)
+def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
+    moment: str,
+    signum: int,
+    workers: int,
+    steps: int,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+) -> None:
+    hook = STEP if moment == LAST_STEP else moment
+    original = getattr(Detector, hook)
+
+    def strike(self: Detector, *args: object) -> object:
+        at = {STEP: 1, LAST_STEP: 2}.get(moment, 3)
+        if not self.trainer.sanity_checking and self.global_step == at:
+            os.kill(os.getpid(), signum)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, hook, strike)
+        with pytest.raises(SystemExit) as stopped:
+            go(run, tmp_path, f"--data.num_workers={workers}")
+    assert stopped.value.code == 128 + signum
+    said = capsys.readouterr().err.splitlines()
+    folder = tmp_path / "tiny" / "version_0"
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    named = signal.Signals(signum).name
+    assert any(f"stopped by {named} after {steps} steps; go on with: " in line for line in said)
+    assert any(line.endswith(f"--ckpt_path={checkpoint}") for line in said)
+    assert load_checkpoint(str(checkpoint))["global_step"] == steps
+
+    go(run, tmp_path, f"--data.num_workers={workers}", f"--ckpt_path={checkpoint}")
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["version_0"]
+    assert_same(run.folder, folder)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, files = tmp_path / "run" / "last.ckpt", WholeFiles()
+    files.save_checkpoint({"step": 1}, path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match=r"last\.ckpt cannot be written \(No space left on device\)"):
+            files.save_checkpoint({"step": 2}, path)
+        assert files.failure is not None
+        with pytest.raises(OSError, match="No space"):
+            write_whole({"step": 2}, path)
+    assert torch.load(path) == {"step": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    files.save_checkpoint({"step": 3}, path)
+    assert files.failure is None
+    assert torch.load(path) == {"step": 3}
