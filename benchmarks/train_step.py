@@ -3,7 +3,8 @@
     python benchmarks/train_step.py                                      # ours alone
     python -m venv ELSEWHERE && ELSEWHERE/bin/pip install ultralytics -r constraints.txt
     ELSEWHERE/bin/python benchmarks/train_step.py --peers yolo11n yolo26n
-    ELSEWHERE/bin/python benchmarks/train_step.py --peers yolo11n yolo26n --device cuda --bf16 [--compile]
+    ELSEWHERE/bin/python benchmarks/train_step.py --peers yolo11n yolo26n --device cuda --bf16    # or with
+                                                                              # --compile, or --graphs
 
 All take steps in turn, in one process, on the same random images and objects; the order turns round every
 round. A ratio is the median over rounds of theirs / ours, so a busy neighbour, who slows both, cancels. Each
@@ -38,6 +39,7 @@ from torch import nn
 
 from detector.assigner import TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.averaging import move, pair
+from detector.graphs import Replayed
 from detector.networks.network import Network
 from losses.detection import DetectionLoss
 
@@ -77,11 +79,14 @@ class Side(Protocol):
 class Pinpoint:
     """The network of `configs/default.yaml` with the default assigner and loss."""
 
-    def __init__(self, strides: list[int], size: int, device: torch.device, compiled: bool) -> None:
+    def __init__(
+        self, strides: list[int], size: int, device: torch.device, compiled: bool, graphs: bool
+    ) -> None:
         self.network = Network(CLASSES, (size, size), channels=80, strides=strides).to(device)
         self.pairs = pair(copy.deepcopy(self.network), self.network)
         if compiled:
             self.network.compile(dynamic=True)
+        self.run = Replayed(self.network) if graphs else self.network
         self.criterion, self.assigner = DetectionLoss("ciou").to(device), TaskAlignedAssigner()
         kernels = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -93,7 +98,7 @@ class Pinpoint:
         return lambda: self._forward(batch), lambda: self._loss(batch), self._backward, self._rest
 
     def _forward(self, batch: Batch) -> None:
-        self.predictions = self.network(batch.images)
+        self.predictions = self.run(batch.images)
 
     def _loss(self, batch: Batch) -> None:
         said, objects = self.predictions, (batch.boxes, batch.labels, batch.image_index)
@@ -225,6 +230,7 @@ def main() -> None:
     add("--device", type=torch.device, default=torch.device("cpu"))
     add("--bf16", action="store_true", help="autocast to bfloat16")
     add("--compile", action="store_true", help="compile every network")
+    add("--graphs", action="store_true", help="run our network as CUDA graphs, theirs as without")
     add("--cpu-seconds", action="store_true", help="time by the CPU seconds of the process")
     add("--rounds", type=int, default=15, help="rounds that are timed")
     add("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
@@ -238,7 +244,9 @@ def main() -> None:
     )
 
     batch = Batch(args.batch, args.size, args.objects, args.device)
-    sides: dict[str, Side] = {"pinpoint": Pinpoint(args.strides, args.size, args.device, args.compile)}
+    sides: dict[str, Side] = {
+        "pinpoint": Pinpoint(args.strides, args.size, args.device, args.compile, args.graphs)
+    }
     sides |= {name: Ultralytics(name, args.device, args.compile) for name in args.peers}
     for name, side in sides.items():
         start = time.perf_counter()
@@ -257,6 +265,7 @@ def main() -> None:
 
     where = torch.cuda.get_device_name() if cuda else f"CPU, {args.threads} threads"
     mode = ("bfloat16" if args.bf16 else "float32") + (", compiled" if args.compile else "")
+    mode += ", ours as CUDA graphs" if args.graphs else ""
     unit = "CPU ms" if args.cpu_seconds else "ms"
     print(f"torch {torch.__version__}, {where}, {mode}; {args.batch} images of {args.size} px,")
     print(f"{args.objects} objects each, strides {args.strides}; medians of {args.rounds} rounds, {unit}\n")

@@ -18,6 +18,7 @@ from torch.optim import Adam, AdamW
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.facts import FALLBACK
+from detector.graphs import Replayed
 from detector.initial_weights import start_from
 from detector.networks.base import DetectionNetwork, match_channels
 from detector.networks.head import Predictions
@@ -52,7 +53,8 @@ class Detector(LightningModule):
             detector, of other classes too. To go on with a run, give --ckpt_path instead.
         freeze: `backbone` keeps it as it is, the statistics of its norms included.
         compile: compile the network, for images of any size, when training begins; the first step then takes
-            minutes.
+            minutes. `graphs`: record it instead, for the first sizes of images that come, which takes seconds
+            and needs no compiler; on a single GPU.
 
     Raises:
         ValueError: if the loss has weights for another number of classes, or the initial weights do not fit.
@@ -71,7 +73,7 @@ class Detector(LightningModule):
         final_lr: float = 0.01,
         init_from: str | None = None,
         freeze: Literal["backbone"] | None = None,
-        compile: bool = False,
+        compile: bool | Literal["graphs"] = False,
     ) -> None:
         super().__init__()
         if loss.class_weights.ndim and len(loss.class_weights) != len(class_names):
@@ -87,6 +89,7 @@ class Detector(LightningModule):
         if self.frozen:
             network.backbone.requires_grad_(False).eval()
         self.compiled = compile
+        self.replayed: Replayed | None = None
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
@@ -138,7 +141,8 @@ class Detector(LightningModule):
         Raises:
             ValueError: the network is made for images of other channels.
         """
-        predictions: Predictions = self.network(match_channels(images, self.network.in_channels))
+        network: Replayed | DetectionNetwork = self.replayed or self.network
+        predictions: Predictions = network(match_channels(images, self.network.in_channels))
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -287,10 +291,30 @@ class Detector(LightningModule):
         assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
         for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["lr"] = base * self._lr_factor(schedule.last_epoch)
-        if self.compiled:
+        if self.compiled == "graphs":
+            self.replayed = self._recorder()
+        elif self.compiled:
             # In place, so that the names of the weights stay; now, because counting the network's operations
             # and the sanity check need it as it is.
             self.network.compile(dynamic=True)
+
+    def _recorder(self) -> Replayed:
+        """Runs the network as CUDA graphs.
+
+        Raises:
+            ValueError: it could not do so, or not rightly.
+        """
+        trainer = self.trainer
+        if self.device.type != "cuda" or trainer.world_size > 1 or trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "--model.compile=graphs is for training on one GPU, without accumulate_grad_batches: use "
+                "--model.compile=true"
+            )
+        return Replayed(self.network)
+
+    def on_train_end(self) -> None:
+        """Give back the memory of what was recorded."""
+        self.replayed = None
 
     def _lr_factor(self, step: int) -> float:
         """Learning rate at a step, relative to the highest.

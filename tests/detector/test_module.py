@@ -121,6 +121,22 @@ def test_the_network_is_compiled_for_every_size_when_training_begins() -> None:
         assert [call.kwargs for call in model.network.compile.mock_calls] == [{"dynamic": True}] * asked
 
 
+@pytest.mark.parametrize(
+    ("device", "ranks", "batches"), [("cpu", 1, 1), ("cuda", 2, 1), ("cuda", 1, 4), ("cuda", 1, 1)]
+)
+def test_graphs_are_for_one_gpu_and_whole_batches(
+    monkeypatch: pytest.MonkeyPatch, device: str, ranks: int, batches: int
+) -> None:
+    model = detector(compile="graphs")
+    monkeypatch.setattr(Detector, "device", torch.device(device))
+    model._trainer = SimpleNamespace(world_size=ranks, accumulate_grad_batches=batches)
+    if (device, ranks, batches) == ("cuda", 1, 1):
+        assert model._recorder().network is model.network
+    else:
+        with pytest.raises(ValueError, match="compile=graphs is for training on one GPU"):
+            model._recorder()
+
+
 def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
     model = detector(warmup=0.1, final_lr=0.1)
     model.total_steps = 100
