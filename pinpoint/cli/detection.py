@@ -26,9 +26,11 @@ from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
 from detector.training.signals import SIGNALS, Stopped
 from pinpoint.cli.arguments import tidy
+from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
 from pinpoint.cli.resume import command, drop_later, log_into, require_same, run_folder
+from pinpoint.cli.wrong_values import explain_value
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
@@ -220,8 +222,9 @@ class DetectionCLI(LightningCLI):
                 log_into(loggers, folder)
         callbacks = trainer.callbacks = _once(trainer.callbacks or [])
         for callback in callbacks:
-            if remedy := UNFIT.get(callback.class_path.rpartition(".")[2]):
-                raise ValueError(f"{callback.class_path.rpartition('.')[2]} does not go with {remedy}")
+            name = callback.class_path.rpartition(".")[2]
+            if remedy := UNFIT.get(name):
+                raise ValueError(f"{name} does not go with {remedy}")
         unwanted = ["LearningRateMonitor"] * (loggers == [False])
         unwanted += ["Checkpoint"] * (trainer.enable_checkpointing is False)
         if unwanted:
@@ -234,12 +237,21 @@ class DetectionCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model and data, and let the data put images on the grey that the network was made for."""
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if wrong := explain_value("trainer", str(error)):
+                raise ValueError(wrong) from error
+            raise
         self.datamodule.fill = self.model.network.fill
+        check_monitors(self.trainer.callbacks, self.datamodule.class_names)  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our bar in the place of Lightning's own, unless the recipe names one."""
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # Lightning's word for some values
+            raise ValueError(f"--trainer: {error}") from error
         named = any("ProgressBar" in c.class_path for c in self.config.trainer.callbacks or [])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -262,5 +274,8 @@ UNFIT = {
     "--model.backbone_lr=0.1, or freeze it with --model.freeze=backbone",
     "BatchSizeFinder": "batches of uneven numbers of objects: choose --data.batch_size",
     "StochasticWeightAveraging": "the EMA callback, which averages weights already",
+    "ModelPruning": "averaged weights: take a smaller network, or int8 by export.py",
+    "Timer": "a command line that has it already: --trainer.max_time=00:02:00:00",
+    "WeightAveraging": "the EMA callback, which averages weights already",
 }
 """Callbacks of Lightning that cannot work here, and what to do instead."""

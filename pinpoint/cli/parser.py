@@ -26,6 +26,7 @@ from datamodules.base import DetectionDataModule
 from detector.networks.base import DetectionNetwork
 from pinpoint.cli.arguments import chosen_class, chosen_options
 from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
+from pinpoint.cli.wrong_values import explain_value
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _VALUE = re.compile(r"(?:Given value|Got value): (.*)")
@@ -106,7 +107,7 @@ class Parser(LightningArgumentParser):
             recipes = ", ".join(w.removeprefix("--config=") for w in self.given if w.startswith("--config="))
             rest = message.replace('Parser key "config"', "")
             return f"{recipes}: {self._explain(rest)}"
-        key = ".".join(keys)
+        key = ".".join(dict.fromkeys(keys))
         if "arguments are required: data" in message:
             return f"no data: give a recipe for the format of your data\n{recipe_table()}"
         if unknown := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
@@ -129,6 +130,8 @@ class Parser(LightningArgumentParser):
         if names and value:
             names = list(dict.fromkeys(name.strip("'") for name in names))
             return f"--{key}={value[1]}: {_meant(value[1], names)}choose among {', '.join(names)}"
+        if (wrong := explain_value(key, message)) is not None:
+            return wrong
         if missing := re.search(r"Expected a dot import path string: (\S+)", message):
             kinds = {kind.__name__ for base in _CLASSES for kind in _subclasses(base)}
             return (

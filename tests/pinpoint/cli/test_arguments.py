@@ -146,6 +146,16 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
         ("--data.root=d", r"is of another format; the recipe reads COCO(.*\n)+.*VisDrone: .*visdrone_hybrid"),
         ("--trainer.callbacks+=LearningRateFinder", r"LearningRateFinder does not go with .* compare\.py"),
         ("--trainer.callbacks+=BackboneFinetuning", r"BackboneFinetuning does not go with .*backbone_lr"),
+        ("--trainer.callbacks+=Timer", r"Timer does not go with .*--trainer\.max_time"),
+        ("--trainer.callbacks+=EarlyStopping", r"^--trainer\.callbacks=EarlyStopping: it needs --trainer\."),
+        ("--trainer.max_epochs=ten", r"^--trainer\.max_epochs=ten: it must be a whole number$"),
+        ("--model.optimizer.lr=fast", r"^--model\.optimizer\.lr=fast: it must be a number$"),
+        ("--model.optimizer.weight_decay=x", r"^--model\.optimizer\.weight_decay=x: it must be a number$"),
+        ("--data.augment.mosaic=yes", r"^--data\.augment\.mosaic=True: it must be a number$"),
+        ("--data.image_size=640x", r"^--data\.image_size=640x: it must be a whole number or a list$"),
+        ("--data.image_size=[640]", r"^--data\.image_size=\[640\]: .* whole number or a list of 2$"),
+        ("--data.sampling=3", r"^--data\.sampling=3: it has options, .* --data\.sampling\.NAME=VALUE$"),
+        ("--seed_everything=true", r"^--seed_everything=True: it must be a whole number$"),
     ],
 )  # fmt: skip
 def test_mistakes_are_answered_by_what_was_meant(option: str, message: str) -> None:

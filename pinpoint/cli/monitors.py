@@ -1,0 +1,42 @@
+"""Callbacks that watch a score, held against the scores that there will be, before an hour of training."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from lightning.pytorch import Callback
+
+from detector.module import HEADLINES, LOGGED_NAMES
+from evaluation.coco import CocoScores, evaluate
+from losses.detection import TERMS
+
+
+def check_monitors(callbacks: Iterable[Callback], class_names: Sequence[str]) -> None:
+    """Refuse a callback that watches a validation score that is not logged.
+
+    Names of another kind, such as `train/loss` or those that a callback of the user's logs, are not judged.
+
+    Args:
+        callbacks: of the trainer.
+        class_names: name of each class index.
+
+    Raises:
+        ValueError: if there is one; it says what may be meant.
+    """
+    nothing = CocoScores(class_names).gather()
+    assert nothing is not None
+    known = [f"val/{LOGGED_NAMES.get(name, name)}" for name in evaluate(nothing, class_names)]
+    known += [f"Scores/{name}" for name in HEADLINES]
+    known += [f"val/{term}" for term in TERMS]
+    for callback in callbacks:
+        watched = getattr(callback, "monitor", None)
+        if not isinstance(watched, str) or watched in known:
+            continue
+        place, _, name = watched.rpartition("/")
+        if place.split("/")[0] in ("", "val", "Scores"):
+            close = get_close_matches(f"val/{name.removeprefix('val_')}", known, 3, 0.7)
+            meant = "val/map" if name.lower() in ("ap", "map", "val_ap", "val_map") else " or ".join(close)
+            raise ValueError(
+                f"{type(callback).__name__} watches {watched}, which is not logged: "
+                f"{f'did you mean {meant}? ' if meant else ''}val/map is AP, and val/NAME any other score "
+                "of metrics.json"
+            )
