@@ -13,3 +13,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # torch then asks for large tensors in pages of 2 MB where the kernel offers such. A training step on the CPU
 # took a tenth less time, because its largest maps come from the kernel anew every step, page by page.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+# A rank that loses the others says so in a line of ours; torch would print forty of its own before it.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -1,4 +1,4 @@
-"""Ranks on the CPU: `python ranks.py FUNCTION FOLDER RANKS ...` calls a function below on so many at once.
+"""Ranks on the CPU: `python ranks.py FOLDER FUNCTION:RANKS ...` calls functions below on so many at once.
 
 They are forked from one process that has imported everything: to start each anew takes seconds.
 """
@@ -8,25 +8,34 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing, suppress
+import time
+from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import distributed, nn
 
 from datamodules.base import DetectionDataModule
 from datamodules.formats.yolo import read_description, read_yolo
+from datamodules.problems import DataError
 from datamodules.transforms.augment import Augment
 from detector.assigner import TaskAlignedAssigner
 from detector.module import Detector
 from detector.networks.network import Network
 from detector.postprocess import Postprocess
 from detector.training.ema import EMA
+from detector.training.ranks import RankWatch
 from losses.detection import DetectionLoss
+from pinpoint.cli.errors import user_errors
+
+LIMIT = 60.0
+"""Seconds after which ranks are killed that wait for each other."""
 
 NAMES = ["car", "unclear"]
 
@@ -34,25 +43,32 @@ SHAPES = [(1, 1), (2, 1), (3, 2), (5, 2), (7, 4)]
 """Numbers of validation images, and of images in a batch."""
 
 
-def on_ranks(function: str, folder: Path, *worlds: int, timeout: int = 240) -> dict[int, list[dict]]:
-    """Call a function on each number of ranks; what each rank returned.
+@dataclass(frozen=True)
+class Ended:
+    """How ranks ended.
 
-    Ranks that wait for each other are killed after `timeout` seconds.
+    Attributes:
+        codes: of their exits, a signal's number negative; None for ranks that waited until they were killed.
+        said: what they printed.
+        results: what each returned.
     """
-    command = [sys.executable, __file__, function, str(folder), *map(str, worlds)]
+
+    codes: list[int | None]
+    said: str
+    results: list[dict]
+
+
+def on_ranks(folder: Path, *calls: str) -> dict[str, Ended]:
+    """Call each `FUNCTION:RANKS`; how the ranks ended."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("w+") as log:
-        main = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            code = main.wait(timeout)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(main.pid, signal.SIGKILL)
-        assert code == 0, (folder / "log.txt").read_text()
-    return {
-        world: [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank in range(world)]
-        for world in worlds
-    }
+    subprocess.run([sys.executable, __file__, str(folder), *calls], env=environment, check=True, timeout=280)
+    ended = {}
+    for call in calls:
+        files = [folder / f"{call}-{rank}.json" for rank in range(int(call.partition(":")[2]))]
+        results = [json.loads(file.read_text()) for file in files if file.exists()]
+        codes = json.loads((folder / f"{call}.json").read_text())
+        ended[call] = Ended(codes, (folder / f"{call}.log").read_text(), results)
+    return ended
 
 
 def walk(folder: Path, world: int) -> dict[str, list[dict[str, float]]]:
@@ -81,6 +97,40 @@ def steps(folder: Path, world: int) -> dict[str, float]:
     trainer = quiet_trainer(world, max_epochs=3, limit_val_batches=0)
     trainer.fit(module, data(folder, 2, batch_size=2 // world))
     return {name: float(value.double().sum()) for name, value in module.network.state_dict().items()}
+
+
+def lost_image(folder: Path, world: int) -> None:
+    """An image of one rank is gone in the third step."""
+
+    def fault(trainer: Trainer) -> None:
+        if trainer.global_step == 2 and trainer.global_rank == 1:
+            raise DataError("7.jpg does not exist")
+
+    train_with(fault, folder, world)
+
+
+def killed_first(folder: Path, world: int) -> None:
+    """The first rank, which keeps the store, is killed in the third step."""
+    train_with(lambda trainer: killed(trainer, 0), folder, world)
+
+
+def killed_second(folder: Path, world: int) -> None:
+    """The second rank is killed in the third step."""
+    train_with(lambda trainer: killed(trainer, 1), folder, world)
+
+
+def killed(trainer: Trainer, rank: int) -> None:
+    """Kill this process, if it is a rank."""
+    if trainer.global_step == 2 and trainer.global_rank == rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_with(fault: Callable[[Trainer], None], folder: Path, world: int) -> None:
+    """Train without an end, as the command line would, and let a fault happen at a batch's start."""
+    callback = LambdaCallback(on_train_batch_start=lambda trainer, *_: fault(trainer))
+    trainer = quiet_trainer(world, max_epochs=-1, limit_val_batches=0, callbacks=[callback])
+    trainer.callbacks.insert(0, RankWatch(trainer.global_rank, trainer.local_rank))
+    trainer.fit(model(), data(folder, 2))
 
 
 class Recorder(Callback):
@@ -128,28 +178,48 @@ def quiet_trainer(world: int, **options: object) -> Trainer:
     )
 
 
-def main(function: str, folder: str, *worlds: str) -> None:
-    """Fork the ranks of one world after the other."""
-    for world in map(int, worlds):
+def main(folder: Path, *calls: str) -> None:
+    """Fork the ranks of one call after the other."""
+    for call in calls:
+        function, _, world = call.partition(":")
         with closing(socket()) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         children = []
-        for rank in range(world):
-            child = os.fork()
-            if child:
-                children.append(child)
+        for rank in range(int(world)):
+            children.append(os.fork())
+            if children[-1]:
                 continue
             here = {"LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": world, "MASTER_PORT": port}
             os.environ.update({name: str(value) for name, value in here.items()}, MASTER_ADDR="127.0.0.1")
+            log = os.open(folder / f"{call}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
             torch.set_num_threads(1)
-            result = globals()[function](Path(folder), world)
-            Path(folder, f"{rank}-of-{world}.json").write_text(json.dumps(result))
+            with user_errors():
+                result = globals()[function](folder, int(world))
+            (folder / f"{call}-{rank}.json").write_text(json.dumps(result))
             if distributed.is_initialized():
                 distributed.destroy_process_group()
             os._exit(0)
-        assert not any(os.waitpid(child, 0)[1] for child in children)
+        (folder / f"{call}.json").write_text(json.dumps(wait(children, time.monotonic() + LIMIT)))
+
+
+def wait(children: list[int], deadline: float) -> list[int | None]:
+    """Exit codes of processes, see `Ended`."""
+    codes: dict[int, int | None] = {}
+    while len(codes) < len(children):
+        for child in set(children) - codes.keys():
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                codes[child] = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                codes[child] = None
+        time.sleep(0.02)
+    return [codes[child] for child in children]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ranks import SHAPES, on_ranks
+from ranks import SHAPES, Ended, on_ranks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_MODEL, tiny_scenes
 from tiny_data import write_yolo
@@ -75,34 +75,53 @@ def test_the_first_rank_draws_what_all_ranks_found(run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict]]:
-    """What one, two and three ranks found of seven images, each with its noise."""
-    folder = tmp_path_factory.mktemp("walk")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """How ranks ended that scored one to seven images, each with its noise, or met with a fault."""
+    folder = tmp_path_factory.mktemp("ranks")
     write_yolo(folder)
     rng = np.random.default_rng(0)
     for i in range(7):
         cv2.imwrite(str(folder / f"images/val/{i}.jpg"), rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
         (folder / f"labels/val/{i}.txt").write_text(f"{i % 2} 0.{i + 2} 0.{i + 1} 0.2 0.2\n")
-    return on_ranks("walk", folder, 1, 2, 3)
+    walks = ("walk:1", "walk:2", "walk:3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PINPOINT_TRACEBACK", raising=False)
+        return on_ranks(folder, *walks, "lost_image:2", "killed_first:2", "killed_second:2")
 
 
-def test_ranks_with_few_images_or_none_score_as_one_does(walked: dict[int, list[dict]]) -> None:
-    (one,) = walked[1]
+def test_ranks_with_few_images_or_none_score_as_one_does(ended: dict[str, Ended]) -> None:
+    (one,) = ended["walk:1"].results
     assert len(one["validations"]) == 2 * len(SHAPES)
     assert any(logged["AR"] > 0 for logged in one["validations"])
-    for world in (2, 3):
-        for rank in walked[world]:
-            # repr: NaN equals NaN
-            assert repr(rank["validations"]) == repr(walked[world][0]["validations"])
-        for shape, logged, expected in zip(
-            SHAPES, walked[world][0]["validations"][::2], one["validations"][::2], strict=True
-        ):
+    for ranks in (ended["walk:2"], ended["walk:3"]):
+        assert set(ranks.codes) == {0}, ranks.said
+        first = ranks.results[0]["validations"]
+        for result in ranks.results:
+            assert repr(result["validations"]) == repr(first)  # repr, as NaN equals NaN
+        for shape, logged, expected in zip(SHAPES, first[::2], one["validations"][::2], strict=True):
             names = [name for name in expected if "loss" not in name]  # which depends on the batch
             assert [logged[name] for name in names] == pytest.approx(
                 [expected[name] for name in names], abs=1e-6, nan_ok=True
-            ), (world, shape)
+            ), shape
 
 
-def test_steps_of_two_ranks_are_those_of_one_with_their_images(walked: dict[int, list[dict]]) -> None:
-    for rank in walked[2]:
-        assert rank["weights"][0] == pytest.approx(walked[1][0]["weights"][0], rel=1e-5, abs=1e-6)
+def test_steps_of_two_ranks_are_those_of_one_with_their_images(ended: dict[str, Ended]) -> None:
+    for result in ended["walk:2"].results:
+        weights = ended["walk:1"].results[0]["weights"][0]
+        assert result["weights"][0] == pytest.approx(weights, rel=1e-5, abs=1e-6)
+
+
+def test_the_error_of_one_rank_ends_the_others_with_its_message(ended: dict[str, Ended]) -> None:
+    ranks = ended["lost_image:2"]
+    assert ranks.codes == [1, 2]
+    assert "error: rank 0 stops, as rank 1 failed: 7.jpg does not exist" in ranks.said
+    assert "Traceback" not in ranks.said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_ends_the_others(rank: int, ended: dict[str, Ended]) -> None:
+    ranks = ended[("killed_first:2", "killed_second:2")[rank]]
+    assert ranks.codes[rank] == -9
+    assert ranks.codes[1 - rank] == 1
+    assert "rank is gone: it was killed" in ranks.said
+    assert "Traceback" not in ranks.said

@@ -24,6 +24,7 @@ from detector.networks.fusion import fuse
 from detector.training.checkpoints import LastCheckpoint
 from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
+from detector.training.ranks import RankWatch
 from detector.training.signals import SIGNALS, Stopped
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.monitors import check_monitors
@@ -256,6 +257,8 @@ class DetectionCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFiles()
+        if trainer.world_size > 1:
+            callbacks.insert(0, RankWatch(trainer.global_rank, trainer.local_rank))
         if not named:
             callbacks[:] = [RunBar() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
