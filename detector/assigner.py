@@ -111,8 +111,11 @@ class TaskAlignedAssigner:
         levels = levels or find_levels(points, strides)
         selected = []
         for objects, point, owner in _pairs(*where, levels, self.min_side, points.device):
-            overlap = ciou(flat_boxes[point], gt_boxes[owner]).clamp(min=0)
-            score = flat_scores[point, gt_labels[owner]].float()
+            # Brackets would convert these indices, which are int32, every time.
+            pred, target = flat_boxes.index_select(0, point), gt_boxes.index_select(0, owner)
+            overlap = ciou(pred, target).clamp(min=0)
+            del pred, target
+            score = flat_scores[point, gt_labels.index_select(0, owner)].float()
             alignment = score**self.alpha * overlap**self.beta
             if answers_at_once(points.device):  # spares sorting
                 kept = (alignment > 0).nonzero().squeeze(1)
