@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import os
 import random
 import signal
@@ -34,6 +35,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pinpoint.cli.detection  # noqa: E402, F401  # before the forks
 from pinpoint.cli.errors import user_errors  # noqa: E402
 from pinpoint.cli.train import main as train  # noqa: E402
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells each curve that it purges
 
 CLOCKS = ("images_per_second", "seconds")
 """Columns of results.csv that no two runs share."""
@@ -212,7 +215,7 @@ def kills(args: argparse.Namespace, folder: Path) -> int:
                 broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
                 when: list[str] = []
                 while len(when) < args.kills:
-                    process, moment = broken.start(), choose.uniform(0.1, 0.9) * seconds
+                    process, moment = broken.start(), choose.uniform(0.05, 0.6) * seconds
                     code = wait(process, moment)
                     if code is not None:
                         assert code == 0, broken.log.read_text()

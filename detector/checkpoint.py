@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -14,6 +13,7 @@ import detector.networks.network
 import detector.networks.yolov9.network  # noqa: F401
 from detector.facts import FALLBACK, ModelFacts
 from detector.hub import is_shared, load_shared
+from detector.intact import read_intact, require_checkpoint
 from detector.networks.base import DetectionNetwork
 from detector.postprocess import Postprocess
 
@@ -25,24 +25,14 @@ def load_checkpoint(path: str) -> dict[str, Any]:
         path: file, folder of `export.py --format hub`, or hf://ORGANISATION/NAME.
 
     Raises:
-        ValueError: no file, not a checkpoint, or one that train.py did not write.
+        ValueError: no file, not a checkpoint, a damaged one, or one that train.py did not write.
     """
     if is_shared(path):
         return load_shared(path)
     if not Path(path).is_file():
         raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: is it one, and is the file complete?"
-        ) from error
-    missing = {"state_dict", "config", "class_names"} - checkpoint.keys()
-    if missing:
-        raise ValueError(
-            f"{path} was not written by train.py: it lacks {', '.join(sorted(missing))}. A new training "
-            "starts from its weights with --model.init_from"
-        )
+    checkpoint: dict[str, Any] = read_intact(path)
+    require_checkpoint(path, checkpoint)
     return checkpoint
 
 

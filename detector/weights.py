@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from detector.intact import check_sums
 
 HUB_WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 """Files of a folder of the Hugging Face hub."""
@@ -97,6 +100,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        if zipfile.is_zipfile(path):  # as torch writes them since version 1.6
+            check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ValueError(f"{path} cannot be read ({error}): is the file complete?") from error

@@ -122,11 +122,11 @@ class LastCheckpoint(ModelCheckpoint):
         _stop(stop)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save before a validation, or stop, and the run that goes on begins with it."""
+        """Stop before a validation, and the run that goes on begins with it."""
         if trainer.sanity_checking:
             return
-        stop, due = agree(trainer, SIGNALS.received or 0, time.monotonic() >= self._next)
-        if stop or due:
+        stop, _ = agree(trainer, SIGNALS.received or 0, False)
+        if stop:
             self._save(trainer)
         _stop(stop)
 

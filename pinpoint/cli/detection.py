@@ -30,7 +30,7 @@ from pinpoint.cli.arguments import tidy
 from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
-from pinpoint.cli.resume import command, drop_later, log_into, require_same, run_folder
+from pinpoint.cli.resume import command, drop_later, log_into, require_same, require_state, run_folder
 from pinpoint.cli.wrong_values import explain_value
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
@@ -162,6 +162,7 @@ class DetectionCLI(LightningCLI):
             content = load_checkpoint(checkpoint)
             now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
             require_same(checkpoint, content, self.model, yaml.safe_load(content["config"]), now)
+            require_state(checkpoint, content, self.model, self.trainer.fit_loop.state_dict())
             if (folder := run_folder(Path(checkpoint))) is not None:
                 drop_later(self.trainer.loggers, folder, content["global_step"])
             del content

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -80,6 +81,54 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
                 yield {name: float(value) for name, value in row.items() if value}
 
 
+def require_state(
+    path: str, checkpoint: Mapping[str, Any], model: Detector, loops: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint without the whole state of a training.
+
+    Args:
+        path: its file.
+        checkpoint: its content, of this run's network and optimizer.
+        model: of this run.
+        loops: state of the trainer's loops, to which the checkpoint's must be alike.
+
+    Raises:
+        ValueError: says which part is not what a training saves.
+    """
+    groups = model._parameter_groups()
+    weights = [weight for group in groups for weight in group["params"]]
+    expected: dict[str, Any] = {
+        "loops": {"fit_loop": loops},
+        "lr_schedulers": [{"base_lrs": [0.1] * len(groups), "last_epoch": 0}],
+        "callbacks": {},
+        "global_step": 0,
+        "pytorch-lightning_version": "",
+    }
+    for part, wanted in expected.items():
+        if not _alike(wanted, checkpoint.get(part)):
+            raise ValueError(f"{path} is damaged: its {part} is not what a training saves")
+    for state in checkpoint["optimizer_states"]:
+        for number, moments in state["state"].items():
+            shape = weights[number].shape if number in range(len(weights)) else None
+            held = [m.shape for m in moments.values() if isinstance(m, torch.Tensor) and m.ndim]
+            if any(one != shape for one in held):
+                raise ValueError(f"{path} is damaged: its optimizer_states do not fit its weights")
+
+
+def _alike(wanted: Any, found: Any) -> bool:  # noqa: ANN401  # nests of plain values
+    """Whether what is found has all that is wanted, of the same kinds."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(
+            name in found and _alike(value, found[name]) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        same = isinstance(found, list) and len(found) == len(wanted)
+        return same and all(map(_alike, wanted, found))
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return type(found) is int and found >= 0
+    return isinstance(found, type(wanted))
+
+
 def require_same(
     path: str,
     checkpoint: Mapping[str, Any],
@@ -109,7 +158,8 @@ def require_same(
     changed = _differences(before.get("model", {}), now["model"])
     network = [name for name in changed if name.startswith("network") and name.split(".")[-1] not in FREE]
     weights = {name: value.shape for name, value in model.state_dict().items()}
-    for states in (checkpoint["state_dict"], checkpoint.get("current_model_state", checkpoint["state_dict"])):
+    for part in ("state_dict", "current_model_state"):
+        states = checkpoint.get(part, checkpoint["state_dict"])
         if network or {name: value.shape for name, value in states.items()} != weights:
             named = _named(changed, network) or "another network, or one of another version of Pinpoint"
             raise ValueError(f"{path} was trained with {named}: give the same, {anew}")
@@ -122,9 +172,10 @@ def require_same(
         rank_zero_warn(f"a run keeps its optimizer: {path} goes on with {_named(changed, kept)}")
 
 
-def _same_groups(states: Sequence[Mapping[str, Any]], model: Detector) -> bool:
+def _same_groups(states: Any, model: Detector) -> bool:  # noqa: ANN401  # whatever a file holds
     groups = [len(group["params"]) for group in model._parameter_groups()]
-    return [len(group["params"]) for state in states for group in state["param_groups"]] == groups
+    wanted = [{"state": {}, "param_groups": [{"params": [0] * count, "lr": 0.1} for count in groups]}]
+    return _alike(wanted, states)
 
 
 def _named(changed: Mapping[str, tuple[Any, Any]], names: Sequence[str]) -> str:
