@@ -68,11 +68,14 @@ def postprocess(
     for image_logits, image_boxes in zip(logits, boxes, strict=True):
         scores = image_logits.float().sigmoid().flatten()
         candidate = (scores > score_threshold).nonzero().squeeze(1)
-        # A full sort of hundreds of thousands is slow, and top-k alone breaks ties in no fixed order.
-        best = scores[candidate].topk(min(pre_nms, len(candidate))).values
-        candidate = candidate[scores[candidate] >= best[-1:]]
-        candidate = candidate[scores[candidate].argsort(descending=True, stable=True)[:pre_nms]]
-        candidates = Detections(image_boxes[candidate // classes], scores[candidate], candidate % classes)
+        values = scores[candidate]
+        if len(candidate) > pre_nms:
+            # A full sort of hundreds of thousands is slow, and top-k alone breaks ties in no fixed order.
+            good = values >= values.topk(pre_nms).values[-1]
+            candidate, values = candidate[good], values[good]
+        values, order = values.sort(descending=True, stable=True)
+        candidate, values = candidate[order[:pre_nms]], values[:pre_nms]
+        candidates = Detections(image_boxes[candidate // classes], values, candidate % classes)
         if suppression == "soft":
             found.append(soften(candidates, score_threshold, max_detections, class_agnostic))
         else:
@@ -93,14 +96,35 @@ def suppress(
     """
     boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     groups = torch.zeros_like(labels) if class_agnostic else labels
-    # Class by class: torchvision's batched_nms shifts each class by an offset in float32, which lets classes
-    # suppress each other where coordinates are negative, and rounds small boxes where there are many classes.
-    kept = torch.zeros_like(labels, dtype=torch.bool)
-    for label in torch.unique(groups):
-        same = (groups == label).nonzero().squeeze(1)
-        kept[same[nms(boxes[same], scores[same], nms_iou)]] = True
-    remaining = kept.nonzero().squeeze(1)[:max_detections]
-    return Detections(boxes[remaining], scores[remaining], labels[remaining])
+    # A detection is dropped by better ones alone, so what remains of the best is final, however many follow:
+    # the rest is looked at in portions, until enough remain. Most often the first portion is enough.
+    kept = labels.new_empty(0)
+    for portion in torch.arange(len(labels), device=labels.device).split(max(2 * max_detections, 1)):
+        some = torch.cat((kept, portion))
+        kept = some[_remaining(boxes[some], scores[some], groups[some], nms_iou)]
+        if len(kept) >= max_detections:
+            break
+    kept = kept[:max_detections]
+    return Detections(boxes[kept], scores[kept], labels[kept])
+
+
+def _remaining(boxes: Tensor, scores: Tensor, groups: Tensor, nms_iou: float) -> Tensor:
+    """Indices, ascending, of the boxes that no better one of their group drops.
+
+    Group by group: torchvision's batched_nms shifts each group by an offset in float32, which lets groups
+    suppress each other where coordinates are negative, and rounds small boxes where there are many groups.
+
+    Args:
+        boxes: (n, 4) xyxy pixels.
+        scores: (n,) descending.
+        groups: (n,) int64, not negative.
+        nms_iou: a box is dropped if its IoU with a better one is above this.
+    """
+    groups, order = groups.sort(stable=True)
+    sizes = torch.unique_consecutive(groups, return_counts=True)[1].tolist()
+    parts = zip(order.split(sizes), boxes[order].split(sizes), scores[order].split(sizes), strict=True)
+    kept = [index[nms(box, score, nms_iou)] for index, box, score in parts]
+    return torch.cat(kept).sort().values if kept else order
 
 
 def soften(
