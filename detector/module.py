@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, final
 
@@ -21,7 +22,9 @@ from detector.facts import FALLBACK
 from detector.graphs import Replayed
 from detector.initial_weights import start_from
 from detector.networks.base import DetectionNetwork, match_channels
+from detector.networks.fusion import fuse
 from detector.networks.head import Predictions
+from detector.networks.recomputation import recomputed
 from detector.postprocess import Detections, Postprocess
 from detector.training.positions import settle
 from evaluation.analysis import LEAST_SHOWN
@@ -55,9 +58,12 @@ class Detector(LightningModule):
         compile: compile the network, for images of any size, when training begins; the first step then takes
             minutes. `graphs`: record it instead, for the first sizes of images that come, which takes seconds
             and needs no compiler; on a single GPU.
+        checkpoint_activations: keep less for the backward pass and compute it again there: half the memory,
+            a third more time, the same step.
 
     Raises:
-        ValueError: if the loss has weights for another number of classes, or the initial weights do not fit.
+        ValueError: if the loss has weights for another number of classes, the initial weights do not fit, or
+            a network is to be compiled and to compute twice.
     """
 
     def __init__(
@@ -74,8 +80,14 @@ class Detector(LightningModule):
         init_from: str | None = None,
         freeze: Literal["backbone"] | None = None,
         compile: bool | Literal["graphs"] = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        if compile and checkpoint_activations:
+            raise ValueError(
+                "model.checkpoint_activations does not go with model.compile, which chooses itself what is "
+                "computed again: leave one of them out"
+            )
         if loss.class_weights.ndim and len(loss.class_weights) != len(class_names):
             raise ValueError(
                 f"model.loss.class_weights has {len(loss.class_weights)} weights for {len(class_names)} "
@@ -90,6 +102,8 @@ class Detector(LightningModule):
             network.backbone.requires_grad_(False).eval()
         self.compiled = compile
         self.replayed: Replayed | None = None
+        self.checkpoint_activations = checkpoint_activations
+        self.folded: tuple[DetectionNetwork, ...] = ()  # a tuple, so that it is no part of the module
         self.loss = loss
         self.assigner = assigner
         self.postprocess = postprocess
@@ -142,7 +156,11 @@ class Detector(LightningModule):
             ValueError: the network is made for images of other channels.
         """
         network: Replayed | DetectionNetwork = self.replayed or self.network
-        predictions: Predictions = network(match_channels(images, self.network.in_channels))
+        if self.folded and not self.training:
+            network = self.folded[0]
+        again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        with recomputed(self.network) if again else nullcontext():
+            predictions: Predictions = network(match_channels(images, self.network.in_channels))
         return predictions
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -197,9 +215,12 @@ class Detector(LightningModule):
         if distributed.is_available() and distributed.is_initialized():
             for buffer in self.buffers():
                 distributed.broadcast(buffer, 0)
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and not self.compiled:
+            self.folded = (fuse(self.network),)  # what evaluate.py scores, too
 
     def on_validation_epoch_end(self) -> None:
         """Log scores and, in a training, losses of all images; keep from which score to show each class."""
+        self.folded = ()
         self._log_scores("val")
         if self.trainer.state.fn == "fit":
             self._log_losses()

@@ -1,12 +1,15 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
+from torch.utils.data import DataLoader
 
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
 from datamodules.drawing import GREY, class_colour
@@ -146,6 +149,64 @@ def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
     assert factor[10:] == pytest.approx(cosine[10:])
     assert factor[50] == pytest.approx(0.55)  # half-way between 1 and 0.1
     assert factor[100] == pytest.approx(0.1)
+
+
+def test_activations_are_computed_again_in_training_alone() -> None:
+    one = batch([[8, 8, 24, 24]], [1])
+    one.images = one.images.expand(2, -1, -1, -1)
+    model, again = detector(), detector(checkpoint_activations=True)
+    again.load_state_dict(model.state_dict())
+    kept, less = (saved(lambda m=m: m(one.images)) for m in (model, again))
+    assert less < kept / 2
+    assert saved(lambda: again.eval()(one.images)) > kept / 2  # an evaluation with gradients keeps all
+    with pytest.raises(ValueError, match=r"checkpoint_activations does not go with model\.compile"):
+        detector(compile=True, checkpoint_activations=True)
+
+
+def saved(work) -> int:
+    """Number of values that are kept for a backward pass."""
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        result = work()
+    assert result.logits.requires_grad
+    return sum(sizes)
+
+
+def test_accumulated_steps_are_the_step_of_a_batch_as_large(tmp_path: Path) -> None:
+    # Both halves of the large batch are alike, so its norms see what theirs see, and its objects weigh alike;
+    # there are enough for the sum of their scores to pass 1, below which the loss is not normalised by it.
+    corners = [(x, y) for x in range(0, 64, 16) for y in range(0, 64, 16)]
+    one = batch([[x + 1, y + 1, x + 15, y + 15] for x, y in corners], [0, 1] * 8)
+    large = replace(
+        one,
+        images=one.images.repeat(2, 1, 1, 1),
+        boxes=one.boxes.repeat(2, 1),
+        labels=one.labels.repeat(2),
+        image_index=torch.tensor([0, 1]).repeat_interleave(16),
+        infos=[*one.infos] * 2,
+    )
+    start = detector().state_dict()
+    weights = []
+    for batches, accumulated in (([one] * 8, 2), ([large] * 4, 1)):
+        model = detector(optimizer=lambda p: torch.optim.SGD(p, lr=0.01))
+        model.load_state_dict(start)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            accumulate_grad_batches=accumulated,
+            gradient_clip_val=10.0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(model, DataLoader(batches, batch_size=None))
+        assert trainer.global_step == model.total_steps == 4
+        weights.append([p.detach() for p in model.network.parameters()])
+    assert not torch.equal(weights[0][0], start["network.backbone.features.model.conv_stem.weight"])
+    for accumulated, whole in zip(*weights, strict=True):
+        torch.testing.assert_close(accumulated, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_ignored_regions_reach_the_loss() -> None:
