@@ -25,6 +25,7 @@ from detector.networks.base import DetectionNetwork, match_channels
 from detector.networks.fusion import fuse
 from detector.networks.head import Predictions
 from detector.networks.recomputation import recomputed
+from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
 from detector.training.positions import settle
 from evaluation.analysis import LEAST_SHOWN
@@ -289,7 +290,7 @@ class Detector(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer without decay on norms and biases; warm-up, then cosine, per step."""
-        optimizer = self.optimizer(self._parameter_groups())
+        optimizer = self.optimizer(parameter_groups(self.network))
         if isinstance(optimizer, Adam) and self.device.type in ("cpu", "cuda"):
             for group in optimizer.param_groups:
                 # One kernel for all tensors. Asked for here and not at construction, it leaves clipping and
@@ -355,18 +356,6 @@ class Detector(LightningModule):
             ramp = (step + 1) / max(1, round(self.warmup * self.total_steps))
         cosine = (1 + math.cos(math.pi * min(1.0, share))) / 2
         return min(1.0, ramp) * (self.final_lr + (1 - self.final_lr) * cosine)
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone, neck, head and so on, each with decay on matrices and kernels only."""
-        groups: list[dict[str, Any]] = []
-        for name, module in self.network.named_children():
-            parameters = [p for p in module.parameters() if p.requires_grad]
-            if not parameters:  # frozen
-                continue
-            groups.append({"name": name, "params": [p for p in parameters if p.ndim > 1]})
-            vectors = [p for p in parameters if p.ndim <= 1]
-            groups.append({"name": f"{name}_no_decay", "params": vectors, "weight_decay": 0.0})
-        return groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class names, the scores from which they are shown, and what the epoch's end will log."""

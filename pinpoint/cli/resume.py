@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from detector.module import Detector
+from detector.parameters import parameter_groups
 
 STATE = ("loops", "optimizer_states", "lr_schedulers", "global_step")
 """What a checkpoint holds beside the weights of a training that can go on."""
@@ -95,7 +96,7 @@ def require_state(
     Raises:
         ValueError: says which part is not what a training saves.
     """
-    groups = model._parameter_groups()
+    groups = parameter_groups(model.network)
     weights = [weight for group in groups for weight in group["params"]]
     expected: dict[str, Any] = {
         "loops": {"fit_loop": loops},
@@ -173,7 +174,7 @@ def require_same(
 
 
 def _same_groups(states: Any, model: Detector) -> bool:  # noqa: ANN401  # whatever a file holds
-    groups = [len(group["params"]) for group in model._parameter_groups()]
+    groups = [len(group["params"]) for group in parameter_groups(model.network)]
     wanted = [{"state": {}, "param_groups": [{"params": [0] * count, "lr": 0.1} for count in groups]}]
     return _alike(wanted, states)
 
