@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Adam, AdamW
+from torch.optim import Adam, AdamW, Optimizer
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
@@ -27,7 +27,8 @@ from detector.networks.head import Predictions
 from detector.networks.recomputation import recomputed
 from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
-from detector.training.positions import settle
+from detector.training.nonfinite import clip, require_finite, spoil
+from detector.training.positions import settle, summed
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import TERMS, DetectionLoss
@@ -120,6 +121,7 @@ class Detector(LightningModule):
         self.last_scores: dict[str, float] = {}
         self.thresholds = [FALLBACK] * len(class_names)
         self.total_steps: float = 1
+        self.gradient_norm: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that spoil coordinates.
@@ -175,7 +177,16 @@ class Detector(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(batch))
         for name, value in assignment_statistics(assignment, batch.boxes).items():
             self.assigned[name] = self.assigned[name] + value if name in self.assigned else value
-        return terms["loss"]
+        return spoil(terms["loss"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by a norm that is known already."""
+        clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_epoch_end(self) -> None:
         """Log by object size how many objects no point learned, and how well the others are learned."""
@@ -361,10 +372,8 @@ class Detector(LightningModule):
         """Keep class names, the scores from which they are shown, and what the epoch's end will log."""
         checkpoint["class_names"] = self.class_names
         checkpoint["thresholds"] = self.thresholds
-        checkpoint["assigned"] = {
-            name: self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
-            for name, value in self.assigned.items()
-        }
+        require_finite(checkpoint)
+        checkpoint["assigned"] = summed(self.trainer, self.assigned)
         settle(self.trainer, checkpoint["loops"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -11,9 +11,11 @@ every checkpoint is settled into one of three positions:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 
 def settle(trainer: Trainer, loops: dict[str, Any]) -> None:
@@ -52,3 +54,8 @@ def settle(trainer: Trainer, loops: dict[str, Any]) -> None:
 def _level(progress: dict[str, Any]) -> None:
     for counts in (progress["current"], progress["total"]):
         counts["completed"] = counts["ready"] = counts["started"] = counts["processed"]
+
+
+def summed(trainer: Trainer, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over all ranks of what each has counted, for a checkpoint, which the first rank alone writes."""
+    return {name: trainer.strategy.reduce(value.clone(), reduce_op="sum") for name, value in values.items()}

@@ -111,12 +111,22 @@ class DetectionCLI(LightningCLI):
         Raises:
             ValueError: the weights do not fit the model that the overrides ask for.
         """
-        cli = cls._for_evaluation(checkpoint["config"], checkpoint["class_names"], overrides)
+        cli = cls.unfused(checkpoint, overrides)
+        cli.model.network = fuse(cli.model.network)
+        return cli
+
+    @classmethod
+    def unfused(cls, checkpoint: dict[str, Any], overrides: Sequence[str] = ()) -> "DetectionCLI":
+        """The same with the network as it is trained.
+
+        Raises:
+            ValueError: see `from_checkpoint`.
+        """
+        cli = cls._for_evaluation(checkpoint["config"], checkpoint["class_names"], list(overrides))
         try:
             cli.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's weights do not fit the model: {error}") from error
-        cli.model.network = fuse(cli.model.network)
         return cli
 
     @classmethod

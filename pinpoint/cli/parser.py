@@ -20,6 +20,7 @@ import detector.networks.network
 import detector.networks.yolov9.network
 import detector.training.checkpoints
 import detector.training.ema
+import detector.training.nonfinite
 import detector.training.pictures
 import detector.training.progress  # noqa: F401
 from datamodules.base import DetectionDataModule
