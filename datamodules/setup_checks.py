@@ -58,7 +58,7 @@ def check_setup(records: Mapping[Split, Records], fitting: bool, batch_size: int
         sides = np.array([image.info.size[::-1] for image in found.images], dtype=np.float64)
         counts = [len(image.annotations.boxes) for image in found.images]
         shares = boxes.reshape(-1, 2, 2) / np.repeat(sides, counts, axis=0)[:, None]
-        if np.abs(boxes).max() <= SHARE:
+        if np.abs(boxes).max() <= SHARE < sides.min():
             raise DataError(
                 f"no box of {split} reaches beyond the first pixel of its image: they seem to be written as "
                 "shares of the image. Convert them to pixels"

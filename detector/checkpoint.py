@@ -30,7 +30,10 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if is_shared(path):
         return load_shared(path)
     if not Path(path).is_file():
-        raise ValueError(f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder")
+        raise ValueError(
+            f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder. A new training "
+            "starts from other weights with --model.init_from"
+        )
     checkpoint: dict[str, Any] = read_intact(path)
     require_checkpoint(path, checkpoint)
     return checkpoint

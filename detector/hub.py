@@ -34,7 +34,7 @@ def load_shared(path: str) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be had, or is not a model of ours.
     """
-    folder = _fetch(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else Path(path)
+    folder = local_folder(path)
     try:
         described: dict[str, Any] = json.loads((folder / HUB_CONFIG).read_text("utf-8"))
         weights = load_file(folder / HUB_WEIGHTS)
@@ -45,6 +45,15 @@ def load_shared(path: str) -> dict[str, Any]:
             f"{path} was made by {described.get('library_name', 'something else')}, not by Pinpoint"
         )
     return {**described, "config": yaml.safe_dump(described["config"]), "state_dict": weights}
+
+
+def local_folder(path: str) -> Path:
+    """The path itself, or where the files of hf://ORGANISATION/NAME are now.
+
+    Raises:
+        ValueError: they cannot be fetched.
+    """
+    return _fetch(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else Path(path)
 
 
 def _fetch(name: str) -> Path:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from detector.hub import local_folder
 from detector.networks.base import DetectionNetwork
 from detector.networks.yolov9 import public_weights
 from detector.networks.yolov9.network import YOLOv9
@@ -39,8 +39,8 @@ def start_from(source: str, network: DetectionNetwork, class_names: Sequence[str
     weights do not have.
 
     Args:
-        source: `coco` for the public weights of YOLOv9, fetched once; or a file or folder, see
-            `read_weights`.
+        source: `coco` for the public weights of YOLOv9, fetched once; a file or folder, see `read_weights`;
+            or hf://ORGANISATION/NAME.
         network: a new network.
         class_names: its classes.
 
@@ -58,7 +58,7 @@ def start_from(source: str, network: DetectionNetwork, class_names: Sequence[str
             )
         weights = read_weights(public_weights.provide(network.size))
     else:
-        weights = read_weights(Path(source))
+        weights = read_weights(local_folder(source))
     weights = _translate(weights, network)
     parameters = dict(network.named_parameters())
     total = sum(p.numel() for p in parameters.values())
@@ -82,7 +82,10 @@ def start_from(source: str, network: DetectionNetwork, class_names: Sequence[str
     lines = [f"Initial weights from {source}", "              tensors  parameters   share"]
     for title, tensors, count, places in rows:
         lines.append(f"  {title:10}  {tensors:7}  {count:10}  {count / total:6.1%}  {places}".rstrip())
-    return "\n".join([*lines, *_about_classes(weights.class_names, class_names)])
+    lines += _about_classes(weights.class_names, class_names)
+    if weights.interrupted:
+        lines.append(f"  A new training starts. To go on with the one that wrote them: --ckpt_path={source}")
+    return "\n".join(lines)
 
 
 def _translate(weights: Weights, network: DetectionNetwork) -> Weights:

@@ -37,12 +37,14 @@ class Weights:
         tensors: by their names there.
         class_names: names of the classes, in the order of the class rows; None if the file does not say.
         strides: levels of the network, pixels; None if the file does not say.
+        interrupted: whether it is a checkpoint of ours, from which its training could go on.
     """
 
     origin: Path
     tensors: dict[str, Tensor]
     class_names: Sequence[str] | None = None
     strides: Sequence[int] | None = None
+    interrupted: bool = False
 
 
 def read_weights(path: Path) -> Weights:
@@ -62,7 +64,9 @@ def read_weights(path: Path) -> Weights:
         config = facts.get("config", {})
         path = path / HUB_WEIGHTS
     elif not path.is_file():
-        raise ValueError(f"no weights at {path}")
+        raise ValueError(
+            f"no weights at {path}: give a file or a folder of the hub; of an address, fetch the file first"
+        )
     else:
         facts, config = {}, {}
     content = _read(path)
@@ -73,7 +77,16 @@ def read_weights(path: Path) -> Weights:
     tensors = {name: value for name, value in (wrapped or [content])[0].items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no tensors by name: give a checkpoint or a state dict")
-    return Weights(path, tensors, facts.get("class_names"), _strides(config))
+    for name, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{path} holds numbers that are not finite, in {name}: its training has failed")
+    return Weights(
+        path,
+        tensors,
+        class_names=facts.get("class_names"),
+        strides=_strides(config),
+        interrupted="class_names" in content and "optimizer_states" in content,
+    )
 
 
 def without_prefix(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:

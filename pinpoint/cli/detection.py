@@ -1,7 +1,7 @@
 """The command line that the scripts share."""
 
-import json
 import logging
+import math
 import re
 import signal
 import sys
@@ -156,7 +156,9 @@ class DetectionCLI(LightningCLI):
         network = config["model"]["network"]
         network.get("init_args", network).pop("pretrained", None)  # the weights are there
         config["model"].pop("init_from", None)
-        names = f"--data.class_names={json.dumps(class_names)}"
+        # YAML, as it is read as such: JSON's two halves of an emoji are no letters there.
+        listed = yaml.safe_dump(list(class_names), default_flow_style=True, width=math.inf).strip()
+        names = f"--data.class_names={listed}"
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", names]
         return cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
 

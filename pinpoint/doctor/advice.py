@@ -136,7 +136,7 @@ def write_yaml(advice: Sequence[Advice], path: Path, command: str) -> None:
         lines += textwrap.wrap(
             item.reason, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
         )
-        lines.append(f"{indent}{name}: {json.dumps(item.value)}")
+        lines.append(f"{indent}{name}: {json.dumps(item.value, ensure_ascii=False)}")
         above = item.key
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

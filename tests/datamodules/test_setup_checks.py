@@ -93,6 +93,7 @@ def test_shares_of_the_image_in_place_of_pixels(box):
     with pytest.raises(DataError, match=r"no box of train reaches .*: they seem to be written as shares"):
         doubts(records("t", [box] * 3), FINE["val"])
     assert doubts(records("t", [box, *TWO], labels=[[0, *BOTH[0]]]), FINE["val"]) == []
+    assert len(doubts(records("t", [[0, 0, 1, 1]], size=(1, 1)), FINE["val"])) == 1  # of ships
 
 
 def test_images_that_are_listed_twice():

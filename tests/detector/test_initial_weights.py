@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from loopback import Site, answer
+from safetensors.torch import save_file
 from tiny import TINY_MODEL, Run
 
 import train
@@ -212,6 +213,36 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         start_from(other, YOLOv9(80, size="t"), names)
 
 
+def test_a_shared_model_is_fetched(tmp_path: Path, monkeypatch) -> None:
+    network = Network(2, (64, 64), TINY, strides=(8, 16), channels=16)
+    save_file(formula.fill(network.state_dict()), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"class_names": ["a", "b"]}')
+    monkeypatch.setattr("detector.hub.snapshot_download", lambda name, **_: {"org/boats": tmp_path}[name])
+    report = start_from("hf://org/boats", network, ["b", "c"])
+    assert "matched" in report
+    assert "1 of 2 classes kept by name: b" in report
+    with pytest.raises(ValueError, match=r"hf://org/cars cannot be fetched"):
+        start_from("hf://org/cars", network, ["b", "c"])
+
+
+def test_going_on_and_starting_point_to_each_other(run: Run, tmp_path: Path) -> None:
+    network = Network(3, (96, 96), TINY, channels=16)
+    report = start_from(str(run.last), network, ["person", "car", "truck"])
+    assert report.endswith(f"To go on with the one that wrote them: --ckpt_path={run.last}")
+    plain = saved(network.state_dict(), tmp_path / "x.pth")
+    assert "--ckpt_path" not in start_from(plain, network, ["person", "car", "truck"])
+    for file in (plain, "coco"):
+        with pytest.raises(ValueError, match=r"A new training starts from .*weights with --model\.init_from"):
+            load_checkpoint(file)
+
+
+def test_weights_of_a_training_that_failed_are_refused(tmp_path: Path) -> None:
+    state = Network(2, (64, 64), TINY, channels=16).state_dict()
+    state["head.classes.0.2.bias"] = state["head.classes.0.2.bias"] * float("nan")
+    with pytest.raises(ValueError, match=r"not finite, in head\.classes\.0\.2\.bias: its training"):
+        start_from(saved(state, tmp_path / "x.pth"), Network(2, (64, 64), TINY, channels=16), ["a", "b"])
+
+
 def test_a_training_that_starts_from_a_run_with_a_frozen_backbone(run: Run, tmp_path: Path, caplog) -> None:
     options = [*run.scenes, *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
     options += [f"--trainer.logger.init_args.save_dir={tmp_path}", "--model.freeze=backbone"]
@@ -231,8 +262,9 @@ def test_a_training_that_starts_from_a_run_with_a_frozen_backbone(run: Run, tmp_
     assert config["model"]["init_from"] == str(run.best)
     without = after["config"].replace(str(run.best), str(tmp_path / "gone"))
     cli = DetectionCLI.from_checkpoint(after | {"config": without}, [])
-    state = cli.model.state_dict()  # its neck and head are fused
-    assert [n for n, v in before.items() if ".backbone." in n and not torch.equal(v, state[n])] == []
+    first = DetectionCLI.from_checkpoint(load_checkpoint(str(run.best)), [])  # both are fused
+    frozen = cli.model.network.backbone.state_dict()
+    assert all(torch.equal(v, frozen[n]) for n, v in first.model.network.backbone.state_dict().items())
 
 
 def test_a_run_that_goes_on_needs_no_start(run: Run, tmp_path: Path) -> None:
