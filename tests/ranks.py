@@ -13,12 +13,13 @@ from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from socket import socket
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import Checkpoint, LambdaCallback
 from torch import distributed, nn
 
 from datamodules.base import DetectionDataModule
@@ -29,8 +30,10 @@ from detector.assigner import TaskAlignedAssigner
 from detector.module import Detector
 from detector.networks.network import Network
 from detector.postprocess import Postprocess
+from detector.training.checkpoints import LastCheckpoint
 from detector.training.ema import EMA
 from detector.training.ranks import RankWatch
+from detector.training.signals import SIGNALS
 from losses.detection import DetectionLoss
 from pinpoint.cli.errors import user_errors
 
@@ -51,11 +54,13 @@ class Ended:
         codes: of their exits, a signal's number negative; None for ranks that waited until they were killed.
         said: what they printed.
         results: what each returned.
+        checkpoints: files that were left behind.
     """
 
     codes: list[int | None]
     said: str
     results: list[dict]
+    checkpoints: list[Path]
 
 
 def on_ranks(folder: Path, *calls: str) -> dict[str, Ended]:
@@ -67,7 +72,7 @@ def on_ranks(folder: Path, *calls: str) -> dict[str, Ended]:
         files = [folder / f"{call}-{rank}.json" for rank in range(int(call.partition(":")[2]))]
         results = [json.loads(file.read_text()) for file in files if file.exists()]
         codes = json.loads((folder / f"{call}.json").read_text())
-        ended[call] = Ended(codes, (folder / f"{call}.log").read_text(), results)
+        ended[call] = Ended(codes, (folder / f"{call}.log").read_text(), results, [*folder.rglob("*.ckpt")])
     return ended
 
 
@@ -79,9 +84,9 @@ def walk(folder: Path, world: int) -> dict[str, list[dict[str, float]]]:
 
 def uneven_validations(folder: Path, world: int) -> list[dict[str, float]]:
     """What was logged of each shape: by the sanity check, and by a validation after an epoch, one by one."""
-    found, start = [], model()
+    found = []
     for images, batch_size in SHAPES:
-        module, recorder = deepcopy(start), Recorder()
+        module, recorder = model(), Recorder()
         trainer = quiet_trainer(world, max_epochs=1, num_sanity_val_steps=-1, callbacks=[EMA(), recorder])
         trainer.fit(module, data(folder, images, val_batch_size=batch_size))
         found += recorder.logged
@@ -119,6 +124,16 @@ def killed_second(folder: Path, world: int) -> None:
     train_with(lambda trainer: killed(trainer, 1), folder, world)
 
 
+def stopped(folder: Path, world: int) -> None:
+    """The second rank gets a signal in a validation, in which ranks do not wait for each other."""
+    strike = lambda trainer, *_: trainer.global_rank and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    callbacks = [LambdaCallback(on_validation_batch_start=strike), LastCheckpoint()]
+    trainer = quiet_trainer(world, num_sanity_val_steps=0, callbacks=callbacks, default_root_dir=folder)
+    trainer.callbacks.insert(0, RankWatch(trainer.global_rank, trainer.local_rank))
+    with SIGNALS:
+        trainer.fit(model(), data(folder, 7))
+
+
 def killed(trainer: Trainer, rank: int) -> None:
     """Kill this process, if it is a rank."""
     if trainer.global_step == 2 and trainer.global_rank == rank:
@@ -145,7 +160,13 @@ class Recorder(Callback):
 
 
 def model() -> Detector:
-    """A tiny network, the same on every rank."""
+    """A tiny network, the same on every rank and whenever it is asked for."""
+    return deepcopy(build())
+
+
+@cache
+def build() -> Detector:
+    """The same; called before ranks are forked, as it takes a second."""
     seed_everything(0, verbose=False)
     network = Network(2, (64, 64), "mobilenetv4_conv_small_050", strides=(8, 16), channels=16)
     sgd = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
@@ -167,12 +188,13 @@ def data(folder: Path, images: int, **options: int) -> DetectionDataModule:
 
 def quiet_trainer(world: int, **options: object) -> Trainer:
     """A trainer of so many ranks that keeps and says nothing."""
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet = ("logger", "enable_progress_bar", "enable_model_summary")
     return Trainer(
         accelerator="cpu",
         devices=world,
         strategy="ddp" if world > 1 else "auto",
         use_distributed_sampler=False,
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in options.get("callbacks", [])),
         **dict.fromkeys(quiet, False),
         **options,
     )
@@ -180,6 +202,7 @@ def quiet_trainer(world: int, **options: object) -> Trainer:
 
 def main(folder: Path, *calls: str) -> None:
     """Fork the ranks of one call after the other."""
+    build()
     for call in calls:
         function, _, world = call.partition(":")
         with closing(socket()) as free:

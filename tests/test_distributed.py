@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from ranks import SHAPES, Ended, on_ranks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_MODEL, tiny_scenes
@@ -84,9 +85,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
         cv2.imwrite(str(folder / f"images/val/{i}.jpg"), rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
         (folder / f"labels/val/{i}.txt").write_text(f"{i % 2} 0.{i + 2} 0.{i + 1} 0.2 0.2\n")
     walks = ("walk:1", "walk:2", "walk:3")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # as users see errors
         patch.delenv("PINPOINT_TRACEBACK", raising=False)
-        return on_ranks(folder, *walks, "lost_image:2", "killed_first:2", "killed_second:2")
+        return on_ranks(folder, *walks, "lost_image:2", "killed_first:2", "killed_second:2", "stopped:2")
 
 
 def test_ranks_with_few_images_or_none_score_as_one_does(ended: dict[str, Ended]) -> None:
@@ -120,8 +121,16 @@ def test_the_error_of_one_rank_ends_the_others_with_its_message(ended: dict[str,
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_killed_ends_the_others(rank: int, ended: dict[str, Ended]) -> None:
-    ranks = ended[("killed_first:2", "killed_second:2")[rank]]
+    ranks = ended[("killed_first:2", "killed_second:2", "stopped:2")[rank]]
     assert ranks.codes[rank] == -9
     assert ranks.codes[1 - rank] == 1
     assert "rank is gone: it was killed" in ranks.said
     assert "Traceback" not in ranks.said
+
+
+def test_a_signal_to_one_rank_in_a_validation_ends_all_and_loses_nothing(ended: dict[str, Ended]) -> None:
+    ranks = ended["stopped:2"]
+    assert ranks.codes == [143, 143], ranks.said
+    assert "error: rank 0 stops, as rank 1 was asked to" in ranks.said
+    (checkpoint,) = ranks.checkpoints
+    assert torch.load(checkpoint)["global_step"] == 1  # of the one step before

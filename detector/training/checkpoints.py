@@ -122,11 +122,14 @@ class LastCheckpoint(ModelCheckpoint):
         _stop(stop)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop before a validation, and the run that goes on begins with it."""
+        """Stop before a validation, and the run that goes on begins with it.
+
+        Several ranks always save: within a validation they cannot, as each has batches of its own.
+        """
         if trainer.sanity_checking:
             return
         stop, _ = agree(trainer, SIGNALS.received or 0, False)
-        if stop:
+        if stop or trainer.world_size > 1:
             self._save(trainer)
         _stop(stop)
 
@@ -139,11 +142,10 @@ class LastCheckpoint(ModelCheckpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop within a validation, which the run that goes on makes again."""
-        if trainer.sanity_checking or trainer.world_size > 1:  # ranks have validation batches of their own
-            return
-        if SIGNALS.received:
-            self._save(trainer)
+        """Stop within a validation, which the run that goes on makes again; `RankWatch` ends other ranks."""
+        if SIGNALS.received and not trainer.sanity_checking:
+            if trainer.world_size == 1:
+                self._save(trainer)
             _stop(SIGNALS.received)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

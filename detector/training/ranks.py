@@ -106,7 +106,7 @@ class RankWatch(Callback):
     def _heed(self, failure: str) -> None:
         _, rank, message = failure.split("\n", 2)
         asked = _code_of(failure) > 128
-        self._stop(_code_of(failure), "" if asked else f"rank {rank} failed: {message}")
+        self._stop(_code_of(failure), f"rank {rank} " + ("was asked to" if asked else f"failed: {message}"))
 
     def _stop(self, code: int, why: str, speakers: int = 0) -> None:
         """End this process now, whatever its main thread waits for; ranks up to a number say why."""
