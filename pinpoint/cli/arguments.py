@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pinpoint.cli.recipes import FORMATS, find_recipe, read_recipe, recipe_table
+from pinpoint.cli.recipes import FORMATS, DataDescriptionError, find_recipe, read_recipe, recipe_table
 
 FLAGS = ("-h", "--help", "--print_config")
 """Options that take no value from the word after them."""
@@ -35,6 +35,7 @@ HABITS = {
     "data.reading.cache": ("cache",),
     "data.root": ("root", "data_dir", "data_root", "dataset_dir"),
     "model.optimizer.lr": ("lr", "lr0", "learning_rate"),
+    "model.optimizer.weight_decay": ("weight_decay", "wd"),
     "model.optimizer": ("optimizer", "optim"),
     "model.loss.box": ("loss", "box_loss"),
     "model.network.backbone": ("backbone", "arch", "encoder"),
@@ -42,6 +43,10 @@ HABITS = {
     "model.network.strides": ("strides", "stride"),
     "ckpt_path": ("resume", "ckpt", "checkpoint", "resume_from"),
     "model.init_from": ("weights", "init_from", "load_from", "finetune", "init_weights"),
+    "model.freeze": ("freeze",),
+    "trainer.accumulate_grad_batches": ("accumulate", "grad_accum", "accumulate_grad_batches"),
+    "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/map --trainer.callbacks.mode=max "
+    "--trainer.callbacks.patience": ("patience", "early_stopping"),
     "seed_everything": ("seed",),
     "config": ("cfg", "recipe", "conf"),
 }
@@ -207,6 +212,8 @@ def _ours(name: str, value: str | None, dashes: bool) -> str | None:
                 return f"--trainer.accelerator={value.partition(':')[0]}"
             value = f"[{value}]" if name in ("device", "gpu") and value else value
             return f"--{key}={'...' if value is None else value}"
+    if name == "data" and value and not dashes:
+        return f"--config {FORMATS['YoloDataModule'].recipe} --data.yaml={value}"
     return f"--{name}={value}" if not dashes and "." in name else None
 
 
@@ -238,8 +245,9 @@ def _meant(word: str) -> str:
     """Where a word without dashes may belong."""
     try:
         recipe = find_recipe(word)
+        read_recipe(recipe)
+    except DataDescriptionError as error:
+        return error.options
     except ValueError:
         return "?"
-    if {"train", "names"} & read_recipe(recipe).keys():
-        return f"--config {FORMATS['YoloDataModule'].recipe} --data.yaml {word}"
     return f"--config {word}"

@@ -168,6 +168,14 @@ class Parser(LightningArgumentParser):
         for leaf in get_close_matches(name.rpartition(".")[2], leaves, 2, 0.8):
             close += [one for one in leaves[leaf] if one not in close]
         meant = f"did you mean {' or '.join(f'--{one}' for one in close[:3])}?" if close else "see --help"
+        section = name.rpartition(".")[0]
+        beside = [
+            one.rpartition(".")[2].rstrip("+")
+            for one in known
+            if section and one.rpartition(".")[0] == section
+        ]
+        if beside and not close:
+            meant = f"those of --{section} are {', '.join(dict.fromkeys(beside))}"
         return f"there is no option {option}; {meant}"
 
 

@@ -50,6 +50,18 @@ FORMATS = {
 """By the name of a data module."""
 
 
+class DataDescriptionError(ValueError):
+    """A data.yaml stands where a recipe belongs.
+
+    Attributes:
+        options: what to write instead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.options = f"--config {FORMATS['YoloDataModule'].recipe} --data.yaml {path}"
+        super().__init__(f"{path} describes a YOLO data set and is no recipe: write {self.options}")
+
+
 def recipe_table() -> str:
     """Lines that say which recipe is for which format."""
     return "\n".join(
@@ -95,6 +107,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} is not a recipe: it must hold sections such as data and model")
+    if "names" in recipe and {"train", "val", "path"} & recipe.keys():
+        raise DataDescriptionError(path)
     return recipe
 
 

@@ -9,7 +9,7 @@ KINDS = {
     "float": "a number",
     "bool": "true or false",
     "str": "a text",
-    **dict.fromkeys(("list", "tuple", "Sequence", "Iterable"), "a list"),
+    **dict.fromkeys(("list", "tuple", "Sequence", "Iterable"), "a list in brackets"),
     **dict.fromkeys(("dict", "Mapping"), "options of its own"),
 }
 """Kinds of values by the name of Python's type."""
@@ -38,7 +38,7 @@ def explain_value(key: str, message: str) -> str | None:
         return f"--{key}={given[1]}: it has options, given one by one, such as --{key}.NAME=VALUE"
     kinds = [KINDS[kind] for kind in _KIND.findall(message) if kind in KINDS]
     if length := _LENGTH.search(message):
-        kinds.append(f"a list of {length[1]}")
+        kinds.append(f"a list of {length[1]} in brackets")
     value = _VALUE.search(message)
     of_a_class = "Expected a dot import path" in message and not {KINDS["int"], KINDS["float"]} & set(kinds)
     if not kinds or value is None or of_a_class:

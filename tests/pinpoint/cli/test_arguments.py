@@ -152,8 +152,12 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
         ("--model.optimizer.lr=fast", r"^--model\.optimizer\.lr=fast: it must be a number$"),
         ("--model.optimizer.weight_decay=x", r"^--model\.optimizer\.weight_decay=x: it must be a number$"),
         ("--data.augment.mosaic=yes", r"^--data\.augment\.mosaic=True: it must be a number$"),
-        ("--data.image_size=640x", r"^--data\.image_size=640x: it must be a whole number or a list$"),
-        ("--data.image_size=[640]", r"^--data\.image_size=\[640\]: .* whole number or a list of 2$"),
+        ("--data.image_size=640x", r"^--data\.image_size=640x: .* whole number or a list in brackets$"),
+        ("--data.image_size=[640]", r"=\[640\]: it must be a whole number or a list of 2 in brackets$"),
+        ("--data.ignore_categories=x", r"^--data\.ignore_categories=x: it must be a list in brackets$"),
+        ("--model.loss.cls=bce", r"no option --model\.loss\.cls; those of --model\.loss are box, class"),
+        ("--patience=5", r"--patience=5 -> --trainer\.callbacks\+=EarlyStopping .*\.patience=5"),
+        ("data=my.yaml", r"data=my\.yaml -> --config yolo --data\.yaml=my\.yaml"),
         ("--data.sampling=3", r"^--data\.sampling=3: it has options, .* --data\.sampling\.NAME=VALUE$"),
         ("--seed_everything=true", r"^--seed_everything=True: it must be a whole number$"),
     ],
@@ -161,6 +165,16 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
 def test_mistakes_are_answered_by_what_was_meant(option: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Parsed(["--config", "custom", option])
+
+
+@pytest.mark.parametrize("command", ["train", "doctor"])
+def test_a_data_yaml_is_no_recipe(command: str, tmp_path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PINPOINT_TRACEBACK", raising=False)
+    file = tmp_path / "data.yaml"
+    file.write_text("train: images\nval: images\nnames: [car]\n")
+    with pytest.raises(SystemExit):
+        command_line([command, "--config", str(file)])
+    assert f"is no recipe: write --config yolo --data.yaml {file}\n" in capsys.readouterr().err
 
 
 def test_a_name_with_options_asks_for_the_class() -> None:
