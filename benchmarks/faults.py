@@ -235,20 +235,81 @@ def kills(args: argparse.Namespace, folder: Path) -> int:
     return bad
 
 
+def signals(args: argparse.Namespace, folder: Path) -> int:
+    """Ask trainings to stop at random moments and let them go on; returns how many did something else."""
+    choose, bad, taken = random.Random(args.seed), 0, []
+    for ranks in args.ranks:
+        for workers in args.workers:
+            whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks)
+            begin = time.monotonic()
+            assert wait(whole.start(), 600) == 0, whole.log.read_text()
+            seconds = time.monotonic() - begin
+            for number in range(args.runs):
+                broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
+                found = []
+                for _ in range(args.kills):
+                    process, name = broken.start(), choose.choice(("SIGTERM", "SIGINT", "SIGUSR1"))
+                    if wait(process, choose.uniform(0.05, 0.5) * seconds) is not None:
+                        break
+                    group = choose.random() < 0.5
+                    (os.killpg if group else os.kill)(process, getattr(signal, name))
+                    asked = time.monotonic()
+                    code, expected = wait(process, 60), 128 + getattr(signal, name)
+                    taken.append(time.monotonic() - asked)
+                    if code is None:
+                        end(process, group=True)
+                    where = "the group" if group else "one process"
+                    print(f"{workers} workers, {ranks} ranks, {name} to {where}: {code}, {taken[-1]:.1f} s")
+                    if code not in (expected, 128 - expected):
+                        found.append(f"exit code {code}, not {expected}")
+                assert wait(broken.start(), 600) == 0, broken.log.read_text()
+                assert whole.last
+                assert broken.last
+                found += differences(whole.last.parents[1], broken.last.parents[1])
+                found += ["a traceback"] * ("Traceback" in broken.log.read_text())
+                bad += bool(found)
+                print(f"then on to the end: {found or 'equal to the bit'}", flush=True)
+    print(f"{len(taken)} signals, gone in {min(taken):.1f} to {max(taken):.1f} s; {bad} runs with faults")
+    return bad
+
+
+def long(args: argparse.Namespace, folder: Path) -> int:
+    """Train for many epochs and watch memory, open files and /dev/shm; returns whether they grow."""
+    seldom = ("--trainer.check_val_every_n_epoch=5",)
+    run = Training(folder / "long", folder / "data", 2, 1, args.epochs, seldom)
+    process, seen = run.start(), []
+    while wait(process, 5) is None:
+        table = run.folder / "run" / "version_0" / "results.csv"
+        epochs = len(rows(table.parent)) if table.is_file() else 0
+        status = Path(f"/proc/{process}/status").read_text()
+        memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
+        files = len(os.listdir(f"/proc/{process}/fd"))
+        seen.append((epochs, memory, files, len(os.listdir("/dev/shm"))))
+    late = [one for one in seen if one[0] > args.epochs // 4]
+    for name, column in (("memory, MB", 1), ("open files", 2), ("files in /dev/shm", 3)):
+        values = [one[column] for one in late]
+        print(f"{name}: {values[0]:.0f} after a quarter of {args.epochs} epochs, {values[-1]:.0f} at the end")
+    return int(late[-1][1] > 1.05 * late[0][1] or late[-1][2] > late[0][2])
+
+
+CAMPAIGNS = {"kills": kills, "signals": signals, "long": long}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one of the campaigns."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("campaign", choices=["kills"])
+    parser.add_argument("campaign", choices=CAMPAIGNS)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 4])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=4, help="trainings for each number of workers and ranks")
-    parser.add_argument("--kills", type=int, default=3, help="kills of each")
+    parser.add_argument("--kills", type=int, default=3, help="kills or signals of each")
+    parser.add_argument("--epochs", type=int, default=60, help="of the long training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(int(kills(args, Path(folder)) > 0))
+        sys.exit(int(CAMPAIGNS[args.campaign](args, Path(folder)) > 0))
 
 
 if __name__ == "__main__":

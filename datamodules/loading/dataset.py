@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -83,6 +84,8 @@ class DetectionDataset(Dataset[Sample]):
         except DataError as error:
             if self.on_error == "raise":
                 raise
+            if not Path(record.path).parent.is_dir():  # nothing of it can be read any more
+                raise DataError(f"{error}: its folder is gone since the training began") from error
             warnings.warn(f"{error} (data.on_error is skip: a grey image takes its place)", stacklevel=1)
             return blank_sample(record)
         return Sample(

@@ -20,6 +20,7 @@ from datamodules.images.decoding import image_loader
 from detector.module import Detector
 from detector.networks.base import count
 from detector.postprocess import Detections
+from detector.training.signals import SIGNALS
 from evaluation.analysis import analyse
 from evaluation.report.figures import attempt, draw_all
 
@@ -77,7 +78,8 @@ class EvaluationFigures(Callback):
         """Gather what the last validation found, on all ranks alike, and draw it on the first."""
         assert isinstance(pl_module, Detector)
         loggers = _tensorboards(trainer)
-        if not pl_module.last_scores or not loggers:
+        SIGNALS.release()  # all is saved, and drawing takes seconds
+        if not pl_module.last_scores or not loggers or SIGNALS.received:
             return
         results = pl_module.scores.gather()
         if results is None:  # another rank draws

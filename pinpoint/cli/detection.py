@@ -26,6 +26,7 @@ from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
 from detector.training.ranks import RankWatch
 from detector.training.signals import SIGNALS, Stopped
+from pinpoint.cli import slurm
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
@@ -82,6 +83,7 @@ class DetectionCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None, keep_config: bool = True) -> None:
+        self.keeps_config = keep_config
         super().__init__(
             Detector,
             LightningDataModule,
@@ -200,6 +202,8 @@ class DetectionCLI(LightningCLI):
         else:
             say = f"stopped by {name} before the first checkpoint"
         print(say, file=sys.stderr)
+        if name == "SIGUSR1" and checkpoint and (number := slurm.job()) is not None:
+            slurm.requeue(number, checkpoint)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
@@ -227,6 +231,8 @@ class DetectionCLI(LightningCLI):
         Raises:
             ValueError: a callback that does not go with this training.
         """
+        if self.keeps_config:
+            self.config.ckpt_path = self.config.ckpt_path or slurm.requeued()
         trainer = self.config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         if self.config.ckpt_path is not None:

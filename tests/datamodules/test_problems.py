@@ -1,5 +1,6 @@
 """What becomes of bad rows and images: stopped at, or left out, counted and said once."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -253,6 +254,15 @@ def test_an_image_that_does_not_decode_is_grey_and_ignored(coco_folder, num_work
     assert batch.annotations[1].ignore_labels.tolist() == [ANY_CLASS]
     for batch in module.train_dataloader():  # alone, or as a part of a mosaic
         assert torch.isfinite(batch.boxes).all()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_folder_that_vanishes_ends_the_training_even_where_images_may_be_left_out(coco_folder, num_workers):
+    module = coco_folder.module(on_error="skip", num_workers=num_workers, image_size=(48, 64))
+    module.setup("fit")
+    shutil.rmtree(coco_folder.images)
+    with pytest.raises(DataError, match=r"\.png.*: its folder is gone since the training began$"):
+        list(module.train_dataloader())
 
 
 # ------------------------------------------------------------------------------------------- fraction

@@ -1,0 +1,52 @@
+"""Jobs of SLURM whose time is over: they are queued again, and go on where they stopped.
+
+`sbatch --requeue --signal=SIGUSR1@120` sends SIGUSR1 two minutes before the end. Lightning would save at
+once, in the middle of a step; we do it when the step is whole, and remember the checkpoint under the job's
+number, so that jobs in one folder do not take each other's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def job() -> str | None:
+    """Number of the SLURM job that this process is part of; None outside, and in interactive ones."""
+    if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def requeue(number: str, checkpoint: str) -> None:
+    """Queue a job again, to go on from a checkpoint; a line says whether SLURM has done so.
+
+    Args:
+        number: of the job.
+        checkpoint: its file.
+    """
+    _note(number).write_text(str(Path(checkpoint).absolute()), "utf-8")
+    try:
+        done = subprocess.run(["scontrol", "requeue", number], capture_output=True, text=True, check=False)
+        failure = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        failure = str(error)
+    said = f"could not be queued again ({failure})" if failure else "is queued again, and goes on from there"
+    print(f"SLURM's job {number} {said}", file=sys.stderr)
+
+
+def requeued() -> str | None:
+    """The checkpoint that this job goes on from; None if it has not been queued again."""
+    number = job()
+    if number is None or not _note(number).is_file():
+        return None
+    checkpoint = _note(number).read_text("utf-8")
+    return checkpoint if Path(checkpoint).is_file() else None
+
+
+def _note(number: str) -> Path:
+    return Path(f".slurm-{number}-goes-on-from")
