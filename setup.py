@@ -10,5 +10,9 @@ PACKAGES = find_packages(include=["pinpoint*", "detector*", "losses*", "datamodu
 setup(
     packages=[*PACKAGES, "pinpoint.recipes"],
     package_dir={"pinpoint.recipes": "configs"},
-    package_data={"pinpoint.recipes": ["*.yaml"], "evaluation.report": ["page.html"]},
+    package_data={
+        "pinpoint.recipes": ["*.yaml"],
+        "evaluation.report": ["page.html"],
+        "detector": ["pretrained/scenes/*"],
+    },
 )

@@ -18,6 +18,9 @@ from detector.networks.yolov9 import public_weights
 from detector.networks.yolov9.network import YOLOv9
 from detector.weights import Weights, read_weights, without_prefix
 
+SCENES = Path(__file__).parent / "pretrained" / "scenes"
+"""The hub folder of the default network, trained on the generated scenes; benchmarks/init_from.md made it."""
+
 LEAST = 0.2
 """Share of the network's parameters below which weights are taken to be of another network."""
 
@@ -39,8 +42,9 @@ def start_from(source: str, network: DetectionNetwork, class_names: Sequence[str
     weights do not have.
 
     Args:
-        source: `coco` for the public weights of YOLOv9, fetched once; a file or folder, see `read_weights`;
-            or hf://ORGANISATION/NAME.
+        source: `coco` for the public weights of YOLOv9, fetched once; `scenes` for ours of the default
+            network, which come with the package; a file or folder, see `read_weights`; or
+            hf://ORGANISATION/NAME.
         network: a new network.
         class_names: its classes.
 
@@ -54,11 +58,12 @@ def start_from(source: str, network: DetectionNetwork, class_names: Sequence[str
         if not isinstance(network, YOLOv9):
             raise ValueError(
                 "--model.init_from=coco has weights for YOLOv9 alone: add --config configs/yolov9_s.yaml, or "
-                "start from the ImageNet weights of the backbone with --model.network.pretrained=true"
+                "start from --model.init_from=scenes, or from the ImageNet weights of the backbone with "
+                "--model.network.pretrained=true"
             )
         weights = read_weights(public_weights.provide(network.size))
     else:
-        weights = read_weights(local_folder(source))
+        weights = read_weights(SCENES if source == "scenes" else local_folder(source))
     weights = _translate(weights, network)
     parameters = dict(network.named_parameters())
     total = sum(p.numel() for p in parameters.values())
