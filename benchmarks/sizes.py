@@ -3,9 +3,9 @@
     python benchmarks/sizes.py [--size 640] [--device cuda] [--onnx]
     ELSEWHERE/bin/python benchmarks/sizes.py --peers yolo11n yolo11s       # an environment with ultralytics
 
-Times are medians over rounds in which all networks take turns with one image each: fused, in evaluation, uint8
-pixels on the device to boxes and scores of all points, without suppression. --onnx adds onnxruntime's time for
-the same function on the CPU.
+Times are medians over rounds in which all networks take turns with one image each: fused, in evaluation,
+uint8 pixels on the device to boxes and scores of all points, without suppression. --onnx adds onnxruntime's
+time for the same function on the CPU.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Scored(nn.Module):
         self.network = network.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """All points, also those that hold nothing."""
         predictions = self.network(images.float() / 255)
         return predictions.logits, predictions.boxes()
 
@@ -117,7 +118,8 @@ def main() -> None:
                 if number >= 3:
                     times[name].append(1e3 * (time.perf_counter() - start))
     where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
-    print(f"torch {torch.__version__}, {where}, one image of {args.size} px, medians of {args.rounds} rounds\n")
+    print(f"torch {torch.__version__}, {where}, one image of {args.size} px,")
+    print(f"medians of {args.rounds} rounds\n")
     print("| | parameters, M | GMACs | ms an image |\n|---|---|---|---|")
     for name in rows:
         print(f"| {name} | {rows[name][0]} | {rows[name][1]} | {median(times[name]):.1f} |")

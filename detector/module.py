@@ -55,7 +55,8 @@ class Detector(LightningModule):
         warmup: share of all steps in which the learning rate rises from 0.
         final_lr: learning rate at the end relative to the highest; a cosine leads there.
         init_from: weights to start from: `coco` for YOLOv9's public ones, `scenes` for the default network's
-            from the generated scenes, or the file or hub folder of a detector, of other classes too. To go on with a run, give --ckpt_path instead.
+            from generated scenes, or the file or hub folder of a detector, of other classes too. To go on
+            with a run, give --ckpt_path instead.
         freeze: `backbone` keeps it as it is, the statistics of its norms included.
         compile: compile the network, for images of any size, when training begins; the first step then takes
             minutes. `graphs`: record it instead, for the first sizes of images that come, which takes seconds

@@ -44,6 +44,7 @@ class ValidationImages:
 
     def __init__(self, data: DetectionDataModule, count: int) -> None:
         data.val_batch_size = 1
+        data.prepare_data()
         data.setup("validate")
         records = data.records["val"]
         step = -(-len(records.images) // count)

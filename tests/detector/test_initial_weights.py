@@ -9,14 +9,15 @@ import pytest
 import torch
 import yaml
 from loopback import Site, answer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import TINY_MODEL, Run
 
 import train
-from detector.initial_weights import start_from
+from detector.initial_weights import SCENES, start_from
 from detector.networks.network import Network
 from detector.networks.yolov9 import public_weights
 from detector.networks.yolov9.network import YOLOv9
+from detector.weights import HUB_WEIGHTS
 from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 
 GOLDEN = json.loads((Path(__file__).parent / "networks" / "yolov9" / "golden.json").read_text())
@@ -272,3 +273,16 @@ def test_a_run_that_goes_on_needs_no_start(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no weights at"):
         DetectionCLI(options, keep_config=False)
     DetectionCLI([*options, f"--ckpt_path={run.last}"], keep_config=False)
+
+
+def test_the_scenes_weights_fit_the_default_network() -> None:
+    shipped = load_file(SCENES / HUB_WEIGHTS)
+    name = "head.distances.{}.0.0.weight"
+    network = Network(4, (256, 320), channels=80)
+    table = start_from("scenes", network, ["Person", "boat", "Car", "tree"])
+    assert re.search(r"matched +276 +\d+ +100.0%", table)
+    assert "2 of 4 classes kept by name: Person, Car" in table
+    assert torch.equal(network.state_dict()[name.format(0)], shipped[f"network.{name.format(0)}"].float())
+    finer = Network(4, (256, 320), channels=80, strides=(4, 8, 16, 32))
+    start_from("scenes", finer, ["Person", "boat", "Car", "tree"])
+    assert torch.equal(finer.state_dict()[name.format(1)], shipped[f"network.{name.format(0)}"].float())
