@@ -23,7 +23,8 @@ def write_whole(path: Path, content: bytes | str | Iterable[str]) -> None:
         if isinstance(content, bytes):
             draft.write_bytes(content)
         else:
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
+            # File names may hold any byte, of which Python makes letters that no encoding has.
+            with draft.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines([content] if isinstance(content, str) else content)
         os.replace(draft, path)
     except BaseException:

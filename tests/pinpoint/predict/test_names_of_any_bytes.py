@@ -1,0 +1,36 @@
+"""Images whose names are no text, in every format that predict.py writes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinpoint.predict.found import Found
+from pinpoint.predict.outputs.each import EACH
+from pinpoint.predict.outputs.files import write_whole
+from pinpoint.predict.outputs.together import TOGETHER
+
+NAME = os.fsdecode(b"caf\xe9 1")
+FOUND = Found(
+    path=f"/in/{NAME}.png",
+    name=NAME,
+    size=(60, 80),
+    boxes=np.array([[1.0, 2.0, 30.0, 40.0]]),
+    scores=np.array([0.5]),
+    labels=np.array([0]),
+)
+
+
+@pytest.mark.parametrize("word", TOGETHER)
+def test_files_of_all_images(tmp_path: Path, word: str) -> None:
+    write_whole(tmp_path / word, TOGETHER[word][1]([FOUND], ["car"]))
+    assert r"caf\udce9 1" in (tmp_path / word).read_text("utf-8")
+
+
+@pytest.mark.parametrize("word", EACH)
+def test_files_of_their_own(tmp_path: Path, word: str) -> None:
+    path = tmp_path / EACH[word][0].format(NAME)
+    write_whole(path, EACH[word][1](FOUND, ["car"], path))
+    assert path.read_text("utf-8")
+    assert os.fsencode(path.name).startswith(b"caf\xe9 1.")
