@@ -9,11 +9,15 @@ from detector.module import HEADLINES, LOGGED_NAMES
 from evaluation.coco import CocoScores, evaluate
 from losses.detection import TERMS
 
+RENAMED = {f"val/{name}": f"val/{logged}" for name, logged in LOGGED_NAMES.items()}
+"""Scores that are logged under another name, by their own."""
+
 
 def check_monitors(callbacks: Iterable[Callback], class_names: Sequence[str]) -> None:
     """Refuse a callback that watches a validation score that is not logged.
 
-    Names of another kind, such as `train/loss` or those that a callback of the user's logs, are not judged.
+    `val/AP` becomes `val/map`, as which it is logged. Names of another kind, such as `train/loss` or those
+    that a callback of the user's logs, are not judged.
 
     Args:
         callbacks: of the trainer.
@@ -29,6 +33,8 @@ def check_monitors(callbacks: Iterable[Callback], class_names: Sequence[str]) ->
     known += [f"val/{term}" for term in TERMS]
     for callback in callbacks:
         watched = getattr(callback, "monitor", None)
+        if watched in RENAMED:  # as tables and results.csv call it
+            watched = callback.monitor = RENAMED[watched]  # type: ignore[attr-defined]
         if not isinstance(watched, str) or watched in known:
             continue
         place, _, name = watched.rpartition("/")

@@ -19,6 +19,12 @@ def test_what_is_logged_can_be_watched(name: str) -> None:
     check_monitors([EarlyStopping(name), ModelCheckpoint(), LearningRateMonitor()], ["car"])
 
 
+def test_the_name_of_the_tables_is_taken_for_the_logged_one() -> None:
+    stopping = EarlyStopping("val/AP", mode="max")
+    check_monitors([stopping], ["car"])
+    assert stopping.monitor == "val/map"
+
+
 @pytest.mark.parametrize("name", ["train/loss", "assigner/unassigned_0_8", "own/score"])
 def test_other_names_are_not_judged(name: str) -> None:
     check_monitors([ModelCheckpoint(monitor=name)], ["car"])
@@ -27,7 +33,7 @@ def test_other_names_are_not_judged(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("val/AP", r"did you mean val/map\?"),
+        ("AP", r"did you mean val/map\?"),
         ("val_loss", r"did you mean val/loss"),
         ("mAP", r"did you mean val/map\?"),
         ("val/AP50/ship", r"val/NAME any other score"),
@@ -42,7 +48,7 @@ def test_a_score_that_is_not_logged_is_refused(name: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/AP"], "watches val/AP,"),
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=AP50"], "watches AP50,"),
         (["--trainer.devices=-1", "--trainer.accelerator=cpu"], "^--trainer: `devices` selected with"),
     ],
 )
