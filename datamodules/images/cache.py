@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from datamodules.images.decoding import Images, Reading
 from datamodules.problems import DataError, OnError
 from datamodules.progress import progress_bar
-from datamodules.storage import locked, require_space, share_lock, try_lock
+from datamodules.storage import locked, own_folder, require_space, share_lock, try_lock
 
 VERSION = 3
 """To be raised with every change of what a file holds."""
@@ -82,7 +82,7 @@ def open_cache(images: Images, reading: Reading, on_error: OnError) -> CachedIma
     if in_memory:
         if not SHARED_MEMORY.is_dir():
             raise DataError(f"data.reading.cache is ram, but this system has no {SHARED_MEMORY}: choose disk")
-        folder = SHARED_MEMORY / f"pinpoint-{os.getuid()}"
+        folder = SHARED_MEMORY
     shapes = [images.shape(index) for index in range(len(images))]
     fitting = int(np.searchsorted(_offsets(shapes)[1:], reading.gigabytes * 1e9, side="right"))
     if fitting < len(images):
@@ -94,6 +94,8 @@ def open_cache(images: Images, reading: Reading, on_error: OnError) -> CachedIma
         return None
     shapes = shapes[:fitting]
     try:
+        if in_memory:
+            folder = own_folder(folder, f"pinpoint-{os.getuid()}")
         folder.mkdir(parents=True, exist_ok=True)
         settings, state = _key(images, fitting)
         path = folder / f"{settings}-{state}.images"
