@@ -14,6 +14,7 @@ from datamodules.batch import Batch, Sample
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, reduction
 from datamodules.images.headers import MOST_BANDS
+from datamodules.limits import MOST_CLASSES, require_between
 from datamodules.loading.dataset import DetectionDataset
 from datamodules.loading.loader import default_workers, make_loader
 from datamodules.loading.samplers import (
@@ -98,11 +99,15 @@ class DetectionDataModule(LightningDataModule):
         # A rank may get no validation image at all: shards are never padded.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         for name, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name} must be at least 1, got {value}")
+            if value is not None:
+                require_between(f"data.{name}", value, 1, 2**16)
+        if num_workers is not None:
+            require_between("data.num_workers", num_workers, 0, 128)
+        require_between("the number of classes", len(class_names), 1, MOST_CLASSES)
         image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(image_size) < 1:
             raise ValueError(f"data.image_size must be [height, width] in pixels, got {list(image_size)}")
+        require_between("the larger of data.image_size", max(image_size), 1, 2**14)
         self.division = Division(
             fraction=val_fraction,
             group=val_group,

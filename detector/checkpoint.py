@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 # Imported so that networks are found by the names of their classes.
 import detector.networks.network
 import detector.networks.yolov9.network  # noqa: F401
+from datamodules.parsing import load_yaml
 from detector.facts import FALLBACK, ModelFacts
 from detector.hub import is_shared, load_shared
 from detector.intact import read_intact, require_checkpoint
@@ -48,7 +48,7 @@ def build(checkpoint: dict[str, Any]) -> tuple[DetectionNetwork, ModelFacts]:
     Raises:
         ValueError: the configuration or the weights are not of this version's networks.
     """
-    config = yaml.safe_load(checkpoint["config"])
+    config = load_yaml(checkpoint["config"])
     names = tuple(checkpoint["class_names"])
     height, width = config["data"]["init_args"]["image_size"]
     parser = ArgumentParser(exit_on_error=False)

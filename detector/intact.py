@@ -11,6 +11,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from datamodules.parsing import load_yaml
+
 
 def read_intact(path: str | Path) -> Any:  # noqa: ANN401  # whatever was saved
     """Read a file of `torch.save` to the CPU: tensors and plain values alone, and nobody's code is run.
@@ -74,8 +76,8 @@ def require_checkpoint(path: str, checkpoint: Any) -> None:  # noqa: ANN401  # w
 
 def _is_configuration(text: object) -> bool:
     try:
-        config = yaml.safe_load(text) if isinstance(text, str) else None
-    except yaml.YAMLError:
+        config = load_yaml(text) if isinstance(text, str) else None
+    except (ValueError, yaml.YAMLError):
         return False
     for section in (("model", "network"), ("model", "postprocess"), ("data", "init_args", "image_size")):
         found = config

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
+from datamodules.limits import require_between
+
 Suppression = Literal["nms", "soft"]
 """What happens to a detection that overlaps a better one: it goes ("nms"), or its score falls ("soft")."""
 
@@ -181,6 +183,8 @@ class Postprocess:
     ) -> None:
         if suppression not in ("nms", "soft"):
             raise ValueError(f"postprocess.suppression must be nms or soft, got {suppression!r}")
+        require_between("postprocess.max_detections", max_detections, 1, 100_000)
+        require_between("postprocess.pre_nms", pre_nms, 1, 1_000_000)
         self.score_threshold = score_threshold
         self.pre_nms = pre_nms
         self.nms_iou = nms_iou

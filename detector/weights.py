@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from datamodules.parsing import load_yaml
 from detector.intact import check_sums
 
 HUB_WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
@@ -72,7 +72,7 @@ def read_weights(path: Path) -> Weights:
     content = _read(path)
     if path.name != HUB_WEIGHTS:
         facts = content
-        config = yaml.safe_load(content["config"]) if isinstance(content.get("config"), str) else {}
+        config = load_yaml(content["config"]) if isinstance(content.get("config"), str) else {}
     wrapped = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
     tensors = {name: value for name, value in (wrapped or [content])[0].items() if isinstance(value, Tensor)}
     if not tensors:

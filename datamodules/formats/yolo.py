@@ -22,11 +22,9 @@ from datamodules.formats.rows import ImageRows, text_rows
 from datamodules.formats.values import columns, number, numbers, shown, whole
 from datamodules.formats.yolo_rows import PoseSuspicion, pixels
 from datamodules.images.headers import check_images, images_in, same_names
+from datamodules.parsing import load_yaml
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records, Split
-
-REFERENCES = 16
-"""Largest number of YAML's references in a data.yaml: with more, a small file can stand for a huge one."""
 
 REMEDY = "it must be a class number and cx cy w h, or the corners of a polygon, as shares of the image"
 
@@ -92,9 +90,7 @@ def read_description(file: Path, needed: Sequence[Split] = ("train", "val")) -> 
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = read_bytes(file)
-        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)) > REFERENCES:
-            raise ValueError(f"more than {REFERENCES} references")
-        data = yaml.safe_load(content)
+        data = load_yaml(content)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{file} cannot be read ({reason}): give the path of a data.yaml") from None

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from datamodules.limits import require_between
 from detector.networks.backbone import Backbone
 from detector.networks.base import DetectionNetwork
 from detector.networks.head import Head, Predictions
@@ -47,6 +48,15 @@ class Network(DetectionNetwork):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        for name, value, low, high in (
+            ("channels", channels, 8, 2048),
+            ("neck_depth", neck_depth, 0, 32),
+            ("reg_max", reg_max, 1, 64),
+            ("in_channels", in_channels, 1, 64),
+            ("the number of strides", len(strides), 1, 6),
+            ("expected_objects", expected_objects, 1e-6, 1e6),
+        ):
+            require_between(f"model.network: {name}", value, low, high)
         self.in_channels = in_channels
         self.strides = tuple(strides)
         self.backbone = Backbone(backbone, strides, pretrained, in_channels)

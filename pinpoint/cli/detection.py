@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.parsing import load_yaml
 from detector.checkpoint import load_checkpoint
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.module import Detector
@@ -152,7 +153,7 @@ class DetectionCLI(LightningCLI):
     @classmethod
     def _for_evaluation(cls, text: str, class_names: Sequence[str], overrides: list[str]) -> "DetectionCLI":
         # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
-        config = yaml.safe_load(OUR_CLASS.sub(r"\1", text))
+        config = load_yaml(OUR_CLASS.sub(r"\1", text))
         run = ("trainer", "ckpt_path", "new_version")
         config = {name: section for name, section in config.items() if name not in run}
         network = config["model"]["network"]
@@ -175,7 +176,7 @@ class DetectionCLI(LightningCLI):
         if checkpoint is not None:
             content = load_checkpoint(checkpoint)
             now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-            require_same(checkpoint, content, self.model, yaml.safe_load(content["config"]), now)
+            require_same(checkpoint, content, self.model, load_yaml(content["config"]), now)
             require_state(checkpoint, content, self.model, self.trainer.fit_loop.state_dict())
             if (folder := run_folder(Path(checkpoint))) is not None:
                 drop_later(self.trainer.loggers, folder, content["global_step"])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from datamodules.parsing import load_yaml
+
 if TYPE_CHECKING:
     from datamodules.base import DetectionDataModule
 
@@ -95,8 +97,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ValueError: the file cannot be read, says at which line, or is no mapping.
     """
     try:
-        recipe = yaml.safe_load(path.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
+        recipe = load_yaml(path.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a recipe ({error}): give a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -282,8 +282,8 @@ def test_error_survives_pickling():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "data.batch_size must be at least 1"),
-        ({"val_batch_size": 0}, "data.val_batch_size must be at least 1"),
+        ({"batch_size": 0}, "data.batch_size must be 1 to 65536"),
+        ({"val_batch_size": 0}, "data.val_batch_size must be 1 to 65536"),
         ({"image_size": (0, 64)}, r"data.image_size must be \[height, width\]"),
     ],
 )
