@@ -20,7 +20,7 @@ BELOW = {
 """The packages that each package may import."""
 
 FALL = [
-    {"batch", "drawing", "files", "limits", "parsing", "progress", "storage"},
+    {"batch", "drawing", "files", "freed_memory", "limits", "parsing", "progress", "storage"},
     {"records", "transforms"},
     {"problems"},
     {"download", "images", "scenes"},
