@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -16,6 +17,7 @@ from datamodules.images.decoding import Images, Reading, reduction
 from datamodules.images.headers import MOST_BANDS
 from datamodules.limits import MOST_CLASSES, require_between
 from datamodules.loading.dataset import DetectionDataset
+from datamodules.loading.densest import densest_batch
 from datamodules.loading.loader import default_workers, make_loader
 from datamodules.loading.samplers import (
     DEFAULT_SAMPLING,
@@ -35,6 +37,9 @@ from datamodules.transforms.geometry import FILL
 DEFAULT_AUGMENT = Augment()
 DEFAULT_READING = Reading()
 
+USUAL_BATCH = 16
+"""Images a batch and device without a wish; learning rates of recipes are for it."""
+
 
 class DetectionDataModule(LightningDataModule):
     """Loaders, samplers and the device's step; what is read comes from the readers.
@@ -43,7 +48,8 @@ class DetectionDataModule(LightningDataModule):
         readers: how to read each split; without "test", testing uses "val".
         class_names: name of each class index.
         image_size: height and width of the network's input, or one number for both.
-        batch_size: training images a batch and device.
+        batch_size: training images a batch and device; "auto" for as many as fit into the memory, see
+            `detector.training.batch_size`.
         val_batch_size: evaluation images a batch and device; the training batch size if not given.
         num_workers: processes that read a split for one device; by default one less than its share of
             the CPUs, at most 8, and none for a small data set.
@@ -78,7 +84,7 @@ class DetectionDataModule(LightningDataModule):
         readers: Mapping[Split, Reader],
         class_names: Sequence[str],
         image_size: int | tuple[int, int] = (640, 640),
-        batch_size: int = 16,
+        batch_size: int | Literal["auto"] = USUAL_BATCH,
         val_batch_size: int | None = None,
         num_workers: int | None = None,
         seed: int = 0,
@@ -98,6 +104,8 @@ class DetectionDataModule(LightningDataModule):
         super().__init__()
         # A rank may get no validation image at all: shards are never padded.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.automatic_batch = batch_size == "auto"
+        batch_size = USUAL_BATCH if batch_size == "auto" else batch_size
         for name, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size)):
             if value is not None:
                 require_between(f"data.{name}", value, 1, 2**16)
@@ -249,6 +257,12 @@ class DetectionDataModule(LightningDataModule):
         workers = self._workers(len(sampler), self.batch_size)
         pixels = self.batch_size * max(height * width for height, width in sampler.largest_sizes)
         return make_loader(dataset, workers, pixels, sampler=sampler, batch_size=self.batch_size)
+
+    def densest_batch(self, images: int) -> Batch:
+        """The batch of so many images that takes the most memory, see `densest_batch`; after `setup`."""
+        records = self.records["train"].images
+        sampler = TrainSampler(records, self.image_size, 1, seed=self.seed, sampling=self.sampling)
+        return densest_batch(records, sampler.largest_sizes, images, mosaic=self.augment.mosaic > 0)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Letterboxed validation images, each once over all ranks."""

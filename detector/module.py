@@ -29,6 +29,7 @@ from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
 from detector.training.nonfinite import clip, require_finite, spoil
 from detector.training.positions import settle, summed
+from detector.training.schedule import lr_factor
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import TERMS, DetectionLoss
@@ -123,6 +124,7 @@ class Detector(LightningModule):
         self.thresholds = [FALLBACK] * len(class_names)
         self.total_steps: float = 1
         self.gradient_norm: Tensor | None = None
+        self.lr_scale = 1.0  # see detector.training.batch_size
 
     def setup(self, stage: str) -> None:
         """Refuse precisions that spoil coordinates.
@@ -309,8 +311,7 @@ class Detector(LightningModule):
                 # the unscaling of half precision to Lightning, which else refuses to clip.
                 group["fused"] = group["foreach"] is None if group["fused"] is None else group["fused"]
         for group in optimizer.param_groups:
-            if group["name"].startswith("backbone"):
-                group["lr"] *= self.backbone_lr
+            group["lr"] *= self.lr_scale * (self.backbone_lr if group["name"].startswith("backbone") else 1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -351,23 +352,12 @@ class Detector(LightningModule):
         self.replayed = None
 
     def _lr_factor(self, step: int) -> float:
-        """Learning rate at a step, relative to the highest.
-
-        A run that only a time limit ends goes through the schedule by the clock; one without any limit stays
-        at the highest rate after a warm-up of 1000 steps.
-        """
+        """Learning rate at a step, relative to the highest."""
+        timer = None
         if math.isinf(self.total_steps):
             timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
-            if not timers:
-                return min(1.0, (step + 1) / 1000)
-            elapsed, remaining = timers[0].time_elapsed(), timers[0].time_remaining() or 0.0
-            share = elapsed / max(elapsed + remaining, 1e-9)
-            ramp = share / max(self.warmup, 1e-9)
-        else:
-            share = step / self.total_steps
-            ramp = (step + 1) / max(1, round(self.warmup * self.total_steps))
-        cosine = (1 + math.cos(math.pi * min(1.0, share))) / 2
-        return min(1.0, ramp) * (self.final_lr + (1 - self.final_lr) * cosine)
+            timer = next(iter(timers), None)
+        return lr_factor(step, self.total_steps, self.warmup, self.final_lr, timer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class names, the scores from which they are shown, and what the epoch's end will log."""

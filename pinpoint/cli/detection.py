@@ -17,11 +17,13 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.freed_memory import keep_freed_memory
 from datamodules.parsing import load_yaml
 from detector.checkpoint import load_checkpoint
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.module import Detector
 from detector.networks.fusion import fuse
+from detector.training.batch_size import AutomaticBatch
 from detector.training.checkpoints import LastCheckpoint
 from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
@@ -181,6 +183,8 @@ class DetectionCLI(LightningCLI):
             if (folder := run_folder(Path(checkpoint))) is not None:
                 drop_later(self.trainer.loggers, folder, content["global_step"])
             del content
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()  # docs/decisions/cpu-threads.md
         try:
             with SIGNALS:
                 self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
@@ -279,6 +283,8 @@ class DetectionCLI(LightningCLI):
             trainer.strategy.checkpoint_io = WholeFiles()
         if trainer.world_size > 1:
             callbacks.insert(0, RankWatch(trainer.global_rank, trainer.local_rank))
+        if self.datamodule.automatic_batch:
+            callbacks.insert(0, AutomaticBatch(self.config.ckpt_path))
         if not named:
             callbacks[:] = [RunBar() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
@@ -295,7 +301,7 @@ UNFIT = {
     "model.optimizer.lr 0.002 0.004 0.008",
     "BackboneFinetuning": "averaged weights and a schedule for all steps: hold the backbone back with "
     "--model.backbone_lr=0.1, or freeze it with --model.freeze=backbone",
-    "BatchSizeFinder": "batches of uneven numbers of objects: choose --data.batch_size",
+    "BatchSizeFinder": "batches of uneven numbers of objects: use --data.batch_size=auto",
     "StochasticWeightAveraging": "the EMA callback, which averages weights already",
     "ModelPruning": "averaged weights: take a smaller network, or int8 by export.py",
     "Timer": "a command line that has it already: --trainer.max_time=00:02:00:00",

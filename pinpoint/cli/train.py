@@ -14,7 +14,7 @@ Recipes, by the format of the data:
 
 data
   --data.image_size 640          height and width of the network's input, or 640x1088, or '[640,1088]'
-  --data.batch_size 16           images a step
+  --data.batch_size 16           images a step; auto: as many as fit
   --data.num_workers 4           processes that read
   --data.fraction 0.1            share of the training images
   --data.on_error skip           leave damaged images out, with one warning; raise stops
