@@ -53,8 +53,8 @@ from itertools import count
 from pathlib import Path
 import torch
 from datamodules.images.decoding import Reading
-from datamodules.transforms.geometry import Augment
-from datamodules.formats.yolo import YoloDataModule
+from datamodules.transforms.augment import Augment
+from datamodules.modules import YoloDataModule
 
 options = json.loads(sys.argv[1])
 folder = Path(options["folder"])

@@ -11,7 +11,8 @@ round. A ratio is the median over rounds of theirs / ours, so a busy neighbour, 
 is trained as its own trainer does it: ours in channels_last layout everywhere, theirs on GPUs alone, both
 with AdamW and gradients clipped at 10. On a GPU a step is timed as a whole, and its parts in steps of their
 own, because waiting at the end of each part costs what the parts overlap. `--cpu-seconds` times the process's
-own CPU time, which a busy machine disturbs less than the clock.
+own CPU time, which a busy machine disturbs less than the clock. On a CPU malloc keeps freed memory, as it
+does in our trainings; it does so for all sides, which share a process.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import datamodules  # noqa: F401  # sets how torch's threads wait and its memory
 import torch
 from torch import nn
 
+from datamodules.freed_memory import keep_freed_memory
 from detector.assigner import TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.averaging import move, pair
 from detector.graphs import Replayed
@@ -237,6 +239,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cuda = args.device.type == "cuda"
+    if not cuda:
+        keep_freed_memory()
     how = Conditions(
         clock=time.process_time if args.cpu_seconds else time.perf_counter,
         wait=torch.cuda.synchronize if cuda else lambda: None,
