@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch, Sample
+from datamodules.files import visible
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, reduction
 from datamodules.images.headers import MOST_BANDS
@@ -125,7 +126,7 @@ class DetectionDataModule(LightningDataModule):
             seed=val_seed,
         )
         self.readers = divided(readers, self.division) if self.division else readers
-        self.class_names = list(class_names)
+        self.class_names = [visible(name) for name in class_names]
         self.image_size = (image_size[0], image_size[1])
         self.batch_size, self.val_batch_size = batch_size, val_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed, augment

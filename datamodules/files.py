@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ BYTE_ORDER_MARKS = {
     b"\xfe\xff": "utf-16",
 }
 """How a text begins that says its encoding, as Windows programs write it; longer ones first."""
+
+DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that turn the direction of what follows them."""
 
 
 def require_file(path: Path) -> None:
@@ -75,6 +79,19 @@ def printable(text: object) -> str:
     """A text that can be shown in one line: bytes of file names that are no text, and line ends, escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(text)
+    )
+
+
+def visible(name: str) -> str:
+    """A name that can be shown anywhere, in any script and with emoji.
+
+    What would move a terminal's cursor, change its colours or turn the direction of a line is escaped.
+    """
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in DIRECTIONS
+        else letter
+        for letter in name
     )
 
 

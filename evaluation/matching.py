@@ -19,6 +19,10 @@ Reals = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+BLOCK = 2**22
+"""Most pairs of one image that are looked at together: 32 MB, whatever the number of objects; more of one
+detection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
@@ -95,11 +99,15 @@ def find_pairs(found: Boxes, objects: Boxes, ignored: Bools, least: float) -> Pa
     edges = [np.searchsorted(side, images, where) for side in sides for where in ("left", "right")]
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for first, last, gt_first, gt_last in zip(*edges, strict=True):
-        d, g = slice(first, last), slice(gt_first, gt_last)
-        overlap = overlaps(found.corners[d], found.areas[d], objects.corners[g], objects.areas[g], ignored[g])
-        near = (overlap >= least) & (found.labels[d, None] == objects.labels[g])
-        rows, columns = near.nonzero()
-        parts.append((rows + first, columns + gt_first, overlap[near]))
+        g = slice(gt_first, gt_last)
+        step = max(BLOCK // (gt_last - gt_first), 1)
+        for start in range(first, last, step):
+            d = slice(start, min(start + step, last))
+            corners, areas = found.corners[d], found.areas[d]
+            overlap = overlaps(corners, areas, objects.corners[g], objects.areas[g], ignored[g])
+            near = (overlap >= least) & (found.labels[d, None] == objects.labels[g])
+            rows, columns = near.nonzero()
+            parts.append((rows + start, columns + gt_first, overlap[near]))
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

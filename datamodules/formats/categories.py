@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.batch import ANY_CLASS
+from datamodules.files import visible
 from datamodules.formats.rows import ImageRows
 from datamodules.problems import NEARLY_ALL, DataError, Problems
 from datamodules.records import Records
@@ -39,6 +40,8 @@ class Categories:
         ignored: Sequence[str] = (),
         class_names: Sequence[str] | None = None,
     ) -> None:
+        names = {id_: visible(name) for id_, name in names.items()}
+        ignored = [visible(name) for name in ignored]
         known = list(names.values())
         if len(set(known)) < len(known):
             raise DataError(f"{source} has categories of the same name: give each name one id")
@@ -53,7 +56,7 @@ class Categories:
         self.source = source
         self._names = dict(sorted(names.items()))
         own = [name for name in self._names.values() if name not in ignored]
-        self.class_names = list(class_names) if class_names else own
+        self.class_names = [visible(name) for name in class_names] if class_names else own
         self._labels = {name: label for label, name in enumerate(self.class_names)}
         self._labels |= dict.fromkeys(ignored, ANY_CLASS)
         id_of = {name: id_ for id_, name in self._names.items()}
@@ -79,6 +82,7 @@ class Categories:
 
     def label_by_name(self, name: str, where: str) -> int:
         """The same for a category's name."""
+        name = visible(name)
         if name not in self._labels:
             raise DataError(
                 f"{where} is of category '{name}', which the model does not know (it knows "
