@@ -315,12 +315,12 @@ def load(path: str | Path, device: str = "auto") -> Model:
 
 def _load_checkpoint(path: str, device: str) -> Model:
     from detector.checkpoint import build, load_checkpoint
-    from detector.networks.fusion import fuse
+    from detector.networks.fusion import activate, fuse
 
     network, facts = build(load_checkpoint(path))
     network = fuse(network)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    network.to(where)
+    network = activate(network) if where == "cpu" else network.to(where)
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():

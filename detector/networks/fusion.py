@@ -1,6 +1,7 @@
-"""Convolution, norm and parallel branches folded into single convolutions, for evaluation and export."""
+"""Convolution, norm, activation and parallel branches in single convolutions, for evaluation and export."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -31,15 +32,65 @@ def fuse(network: N) -> N:
     for name, module in list(fused.named_modules()):
         if isinstance(module, RepConv):
             fused.set_submodule(name, _one_convolution(module))
-    pairs, expected = _pairs(fused)
-    whole = _folded(fused, pairs)
+    return _joined(fused, NORMS, _without_norm)
+
+
+def activate(network: N) -> N:
+    """A copy whose convolutions compute their activations too; it runs on CPUs alone, for inference.
+
+    oneDNN then writes an activation's values while they are at hand, which saves a pass through memory. The
+    operation is torch.compile's own and no public one: where there is none, the network stays as it is.
+    """
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return network
+    return _joined(network, tuple(ACTIVATIONS), _with_activation)
+
+
+class Activated(nn.Module):
+    """A convolution and its activation in one operation.
+
+    Args:
+        conv: of float32 weights.
+        activation: one of `ACTIVATIONS`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.name = conv, ACTIVATIONS[type(activation)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) float32 to (B, out_channels, H', W')."""
+        conv = self.conv
+        shape = conv.padding, conv.stride, conv.dilation, conv.groups
+        operation = torch.ops.mkldnn._convolution_pointwise
+        result: Tensor = operation(x, conv.weight, conv.bias, *shape, self.name, [], "")
+        return result
+
+
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+ACTIVATIONS: dict[type[nn.Module], str] = {nn.SiLU: "swish", nn.ReLU: "relu"}
+"""oneDNN's names."""
+
+Join = Callable[[nn.Conv2d, nn.Module], tuple[nn.Module, nn.Module]]
+"""A convolution and what takes its output, to what stands in the place of each."""
+
+
+def _joined(network: N, followers: tuple[type[nn.Module], ...], join: Join) -> N:
+    """A copy in which convolutions and what follows them are joined.
+
+    In a backbone that predicts something else then, because it uses such an output twice, they are left.
+    """
+    pairs, expected = _pairs(network, followers)
+    whole = _with_pairs(network, pairs, join)
     if (_logits(whole) - expected).abs().max() > ROUNDING:
-        return _folded(fused, [pair for pair in pairs if not pair[0].startswith("backbone.")])
+        return _with_pairs(network, [pair for pair in pairs if not pair[0].startswith("backbone.")], join)
     return whole
 
 
-def _pairs(network: DetectionNetwork) -> tuple[list[tuple[str, str]], Tensor]:
-    """Names of convolutions and of the norms that take their output, as a pass shows them; and its logits."""
+def _pairs(
+    network: DetectionNetwork, followers: tuple[type[nn.Module], ...]
+) -> tuple[list[tuple[str, str]], Tensor]:
+    """Names of convolutions and of the followers that take their output, as a pass shows them; its logits."""
     made: dict[int, tuple[str, Tensor]] = {}
     found: dict[tuple[str, str], None] = {}
     hooks = []
@@ -50,7 +101,7 @@ def _pairs(network: DetectionNetwork) -> tuple[list[tuple[str, str]], Tensor]:
                 made[id(output)] = name, output  # kept, so that no other tensor gets its id
 
             hooks.append(module.register_forward_hook(keep))
-        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
+        elif type(module) in followers:
 
             def look(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
                 if id(inputs[0]) in made:
@@ -60,9 +111,9 @@ def _pairs(network: DetectionNetwork) -> tuple[list[tuple[str, str]], Tensor]:
     logits = _logits(network)
     for hook in hooks:
         hook.remove()
-    convs, norms = [conv for conv, _ in found], [norm for _, norm in found]
-    # Not those that several levels share, each with a norm of its own.
-    return [pair for pair in found if convs.count(pair[0]) == norms.count(pair[1]) == 1], logits
+    convs, others = [conv for conv, _ in found], [other for _, other in found]
+    # Not those that several levels share, each with a follower of its own.
+    return [pair for pair in found if convs.count(pair[0]) == others.count(pair[1]) == 1], logits
 
 
 @torch.no_grad()
@@ -74,17 +125,27 @@ def _logits(network: DetectionNetwork) -> Tensor:
     return logits.float()
 
 
-def _folded(network: N, pairs: list[tuple[str, str]]) -> N:
-    """A copy without these norms."""
-    folded = copy.deepcopy(network)
-    for conv_name, norm_name in pairs:
-        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+def _with_pairs(network: N, pairs: list[tuple[str, str]], join: Join) -> N:
+    """A copy in which these pairs are joined."""
+    joined = copy.deepcopy(network)
+    for conv_name, other_name in pairs:
+        conv, other = joined.get_submodule(conv_name), joined.get_submodule(other_name)
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
-        folded.set_submodule(norm_name, rest)
-    return folded
+        first, second = join(conv, other)
+        joined.set_submodule(conv_name, first)
+        joined.set_submodule(other_name, second)
+    return joined
+
+
+def _without_norm(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
+    assert isinstance(norm, nn.BatchNorm2d)
+    # timm's norms have a dropout, which does nothing here, and an activation in them.
+    rest = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    return fuse_conv_bn_eval(conv, norm), rest
+
+
+def _with_activation(conv: nn.Conv2d, activation: nn.Module) -> tuple[nn.Module, nn.Module]:
+    return Activated(conv, activation), nn.Identity()
 
 
 def _one_convolution(block: RepConv) -> nn.Sequential:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from pinpoint.cli.tiled import add_options
+
 DESCRIPTION = """Detect objects: python predict.py PHOTOS --ckpt_path BEST.CKPT --save pictures csv
 
 PHOTOS are images, folders, patterns ('*.jpg'), .txt lists of paths, or videos; several may be given.
@@ -68,28 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--recursive", action="store_true", help="look into the subfolders of folders")
     add("--track", action="store_true", help="number objects that stay the same from frame to frame")
     add("--batch_size", type=int, default=8, help="images, or tiles, that are looked at together")
-    add(
-        "--tile",
-        type=int,
-        nargs="+",
-        help="longer side of tiles, pixels of the image; several for several levels",
-    )
-    add("--overlap", type=float, default=0.2, help="least share of a tile that the next one shows too")
-    add("--whole", action="store_true", help="look at the whole image, beside its tiles")
-    add(
-        "--merge",
-        choices=["nmm", "nms", "wbf"],
-        default="nmm",
-        help="what becomes of one object in several views",
-    )
-    add(
-        "--scales", type=float, nargs="+", default=[1.0], help="sizes of what is shown, relative to the input"
-    )
-    add("--flip", action="store_true", help="look at everything mirrored, too")
     add("--suppression", choices=["nms", "soft"], help="as the model was trained to be scored if not given")
     add("--class_agnostic", action="store_true", default=None, help="classes suppress each other")
     add("--device", default="auto", help="cpu, cuda; auto for a GPU where there is one")
     add("--restart", action="store_true", help="forget what --output holds, and begin anew")
+    add_options(parser)
     return parser
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.networks.base import DetectionNetwork
-from detector.networks.fusion import fuse
+from detector.networks.fusion import Activated, activate, fuse
 from detector.networks.network import Network
 from detector.networks.yolov9.network import YOLOv9
 
@@ -31,6 +31,29 @@ def test_a_fused_network_predicts_the_same(network: DetectionNetwork) -> None:
     torch.testing.assert_close(after.boxes() / 96, before.boxes() / 96, rtol=0, atol=1e-5)
     assert all(map(torch.equal, weights.values(), network.state_dict().values()))
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_convolutions_that_compute_their_activations_predict_the_same() -> None:
+    network = Network(3, backbone="mobilenetv4_conv_small_050", channels=16)
+    network.load_state_dict(formula.fill(network.state_dict()))
+    fused = fuse(network)
+    activated = activate(fused)
+    # Copies share nothing, and two of them run beside each other on batches of other shapes.
+    for shape in ((1, 64, 96), (3, 128, 64)):
+        image = torch.rand(shape[0], 3, *shape[1:])
+        with torch.inference_mode():
+            before, after = fused(image), activated(image)
+        torch.testing.assert_close(after.logits, before.logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(after.boxes() / 128, before.boxes() / 128, rtol=0, atol=1e-5)
+    assert sum(isinstance(m, Activated) for m in activated.modules()) > 30
+    assert not [m for m in activated.modules() if isinstance(m, nn.SiLU)]
+    assert [m for m in fused.modules() if isinstance(m, nn.SiLU)]
+
+
+def test_without_the_operation_a_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fuse(Network(3, backbone="mobilenetv4_conv_small_050", channels=16))
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert activate(network) is network
 
 
 class Leaking(nn.Module):
