@@ -25,8 +25,9 @@ PALETTE = (
 GREY = (150, 150, 150)
 """RGB of ignore boxes."""
 
-LINES = 1000
-"""Lines around what was found are this part of the longer side of the image."""
+LINES, THICKEST = 1000, 3
+"""Lines around what was found are this part of the longer side of the image, in pixels no more than that:
+images of many thousands are zoomed into."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_SCALE = 0.35
@@ -95,7 +96,7 @@ def draw_found(
         labels: (n,) class indices.
         words: n of them; OpenCV's font has ASCII alone, other letters become question marks.
     """
-    line = max(1, round(max(image.shape[:2]) / LINES))
+    line = min(max(1, round(max(image.shape[:2]) / LINES)), THICKEST)
     corners = _corners(boxes)
     for (low, high), label in zip(corners, labels.tolist(), strict=True):
         side = min(high[0] - low[0], high[1] - low[1])

@@ -175,6 +175,18 @@ def test_thresholds_by_class() -> None:
         MODEL.predict(picture(), thresholds={"green": 0.5})
 
 
+def test_a_prediction_draws_itself(tmp_path: Path) -> None:
+    image = picture()
+    for seen in (image, write(tmp_path)):
+        found = MODEL.predict(seen)
+        drawn = found.draw()
+        changed = (drawn != image).any(axis=2)
+        left, top, right, bottom = found.boxes[0].floor().int().tolist()
+        assert changed[top, left : right - 1].all()
+        assert not changed[top + 4 : bottom - 4, left + 4 : right - 4].any()
+        assert np.array_equal(image, picture())  # what was given stays as it is
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

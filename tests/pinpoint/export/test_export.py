@@ -22,6 +22,7 @@ from detector.postprocess import Postprocess, postprocess
 from pinpoint.cli import evaluate, train
 from pinpoint.export import exporter, graph, onnx_file
 from pinpoint.export.__main__ import main
+from pinpoint.predict.__main__ import main as predict
 
 SMALLEST_MODEL = [
     "--model.network.backbone=test_efficientnet",
@@ -122,6 +123,25 @@ def test_suppression_inside_finds_what_ours_finds(name: str, request) -> None:
         torch.testing.assert_close(inside.scores, ours.scores, atol=1e-5, rtol=0)
         same = (inside.labels == ours.labels) & ((inside.boxes - ours.boxes).abs().amax(1) < 1e-2)
         assert same.float().mean() > 0.98
+
+
+@pytest.mark.slow
+def test_predict_takes_every_kind_of_file(run: Run, checkpoint: str, request, tmp_path: Path) -> None:
+    images = max((run.folder.parents[1] / "scenes").rglob("*-val3/images"))
+
+    def found(path: object, name: str) -> list[dict[str, object]]:
+        options = ["--ckpt_path", str(path), "--output", str(tmp_path / name), "--save", "coco"]
+        assert predict([str(images), *options, "--threshold", "0.01", "--device", "cpu"]) == 0
+        return json.loads((tmp_path / name / "coco.json").read_text())["annotations"]
+
+    expected = found(checkpoint, "checkpoint")
+    assert len(expected) > 10
+    for name in FORMATS:
+        mine = found(request.getfixturevalue(name), name)
+        assert len(mine) == pytest.approx(len(expected), abs=1)  # one may lie at the threshold
+        for row in sorted(expected, key=lambda row: row["score"])[-10:]:
+            same = [one for one in mine if np.abs(np.subtract(one["bbox"], row["bbox"])).max() < 0.01]
+            assert row["score"] in [pytest.approx(one["score"], abs=1e-5) for one in same], (name, row)
 
 
 @pytest.mark.slow
