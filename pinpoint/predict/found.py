@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,14 @@ class Found:
         kept = self.tracks != HIDDEN
         rows = self.boxes[kept], self.scores[kept], self.labels[kept], self.tracks[kept]
         return replace(self, boxes=rows[0], scores=rows[1], labels=rows[2], tracks=rows[3])
+
+    @property
+    def file_name(self) -> str:
+        """The image's place among the inputs, or its path if its results are called otherwise."""
+        if self.frame is not None:
+            return f"{self.name}.jpg"
+        path = Path(self.path)
+        return self.name + path.suffix if Path(self.name).name == path.stem else self.path
 
     @property
     def xywh(self) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def visdrone(found: Found, class_names: Sequence[str], path: Path) -> str:
 def voc(found: Found, class_names: Sequence[str], path: Path) -> str:
     """Pascal VOC's XML: pixels count from 1, the last ones are inside; `score` beside each name."""
     root = ElementTree.Element("annotation")
-    image = Path(found.path)
+    image = Path(found.file_name)
     for tag, text in (("folder", image.parent.name), ("filename", image.name), ("path", found.path)):
         ElementTree.SubElement(root, tag).text = text
     size = ElementTree.SubElement(root, "size")
@@ -62,7 +62,8 @@ def voc(found: Found, class_names: Sequence[str], path: Path) -> str:
 
 
 def labelme(found: Found, class_names: Sequence[str], path: Path) -> str:
-    """LabelMe's JSON, which names the image relative to itself."""
+    """LabelMe's JSON, which names the image relative to itself; frames are looked for beside it."""
+    frame = Path(found.file_name).name
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
     shapes = [
         {
@@ -79,7 +80,7 @@ def labelme(found: Found, class_names: Sequence[str], path: Path) -> str:
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": os.path.relpath(found.path, path.parent),
+        "imagePath": os.path.relpath(found.path, path.parent) if found.frame is None else frame,
         "imageData": None,
         "imageHeight": found.size[0],
         "imageWidth": found.size[1],

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from pinpoint.predict.found import Found
@@ -15,11 +14,6 @@ Write = Callable[[Iterable[Found], Sequence[str]], Iterator[str]]
 """All that was found and the class names, to the text of a file in parts. `Iterable` may be read twice."""
 
 COLUMNS = ("image", "frame", "class", "score", "x1", "y1", "x2", "y2", "track")
-
-
-def file_name(found: Found) -> str:
-    """What an image is called in files of all images: its place among the inputs; of frames a number more."""
-    return found.name + (".jpg" if found.frame is not None else Path(found.path).suffix)
 
 
 def coco(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
@@ -32,7 +26,7 @@ def coco(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     for number, found in enumerate(images, start=1):
         described = {
             "id": number,
-            "file_name": file_name(found),
+            "file_name": found.file_name,
             "width": found.size[1],
             "height": found.size[0],
         }
@@ -74,7 +68,7 @@ def cvat(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     yield f"<meta><task><labels>{labels}</labels></task></meta>\n"
     for number, found in enumerate(images):
         height, width = found.size
-        name = quoteattr(file_name(found))
+        name = quoteattr(found.file_name)
         yield f'<image id="{number}" name={name} width="{width}" height="{height}">\n'
         for (x1, y1, x2, y2), label in zip(found.boxes.tolist(), found.labels.tolist(), strict=True):
             place = f'xtl="{x1:.2f}" ytl="{y1:.2f}" xbr="{x2:.2f}" ybr="{y2:.2f}"'

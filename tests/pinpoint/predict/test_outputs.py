@@ -79,7 +79,11 @@ def test_voc(image: Path, tmp_path: Path) -> None:
 
 def test_coco(image: Path, tmp_path: Path) -> None:
     empty = found(
-        image, name="none", boxes=BOXES[:0], scores=np.empty(0, np.float32), labels=np.empty(0, int)
+        image.with_name("none.png"),
+        name="none",
+        boxes=BOXES[:0],
+        scores=np.empty(0, np.float32),
+        labels=np.empty(0, int),
     )
     write(tmp_path / "out", "coco", found(image), empty)
     data = json.loads((tmp_path / "out" / "coco.json").read_text())
@@ -123,6 +127,13 @@ def test_labelme_names_the_image_relative_to_itself(image: Path, tmp_path: Path)
     assert [shape["label"] for shape in data["shapes"]] == [NAMES[i] for i in (0, 1, 1)]
     assert {shape["shape_type"] for shape in data["shapes"]} == {"rectangle"}
     np.testing.assert_array_equal([np.ravel(shape["points"]) for shape in data["shapes"]], BOXES)
+
+
+def test_what_images_are_called_in_files_of_all_images() -> None:
+    assert found(Path("/in/deep/a.jpg"), name="deep/a").file_name == "deep/a.jpg"
+    # Its results are called otherwise, for there is an a.jpg: so the path says which image it is.
+    assert found(Path("/in/a.png"), name="a_png").file_name == "/in/a.png"
+    assert found(Path("/in/clip.mp4"), name="clip_000002", frame=2).file_name == "clip_000002.jpg"
 
 
 def test_cvat(image: Path, tmp_path: Path) -> None:
