@@ -43,7 +43,9 @@ class Signals:
         self.received = None
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
             numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-            self._before = {number: signal.getsignal(number) for number in numbers}
+            before = {number: signal.getsignal(number) for number in numbers}
+            # A process in the background of a script ignores Ctrl-C, which is meant for another one.
+            self._before = {n: handler for n, handler in before.items() if handler != signal.SIG_IGN}
         self.install()
         return self
 
@@ -64,6 +66,8 @@ class Signals:
         """From here on, something could be lost."""
         self.install()
         self._holding = True
+        if self.received is not None:  # whatever came in between has caught the exception
+            raise Stopped(self.received)
 
     def release(self) -> None:
         """From here on, nothing can be lost."""

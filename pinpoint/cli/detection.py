@@ -206,6 +206,9 @@ class DetectionCLI(LightningCLI):
             say = f"stopped by {name} after {steps} steps; go on with: {command(checkpoint)}"
         else:
             say = f"stopped by {name} before the first checkpoint"
+        files = self.trainer.strategy.checkpoint_io
+        if isinstance(files, WholeFiles) and files.failure is not None:
+            say += f" (from an earlier step, as the last checkpoint could not be written: {files.failure.strerror})"
         print(say, file=sys.stderr)
         if name == "SIGUSR1" and checkpoint and (number := slurm.job()) is not None:
             slurm.requeue(number, checkpoint)
