@@ -208,7 +208,7 @@ class DetectionCLI(LightningCLI):
             say = f"stopped by {name} before the first checkpoint"
         files = self.trainer.strategy.checkpoint_io
         if isinstance(files, WholeFiles) and files.failure is not None:
-            say += f" (from an earlier step, as the last checkpoint could not be written: {files.failure.strerror})"
+            say += f" (from an earlier step: the last checkpoint was not written, {files.failure.strerror})"
         print(say, file=sys.stderr)
         if name == "SIGUSR1" and checkpoint and (number := slurm.job()) is not None:
             slurm.requeue(number, checkpoint)
