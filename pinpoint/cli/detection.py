@@ -237,7 +237,7 @@ class DetectionCLI(LightningCLI):
         """Name the run folder after the recipe, unless it has a name; without a logger log no rates.
 
         Raises:
-            ValueError: a callback that does not go with this training.
+            ValueError: a callback or strategy that does not go with this training.
         """
         if self.keeps_config:
             self.config.ckpt_path = self.config.ckpt_path or slurm.requeued()
@@ -248,6 +248,12 @@ class DetectionCLI(LightningCLI):
             folder = run_folder(Path(self.config.ckpt_path))
             if folder is not None and not self.config.new_version:
                 log_into(loggers, folder)
+        strategy = str(getattr(trainer.strategy, "class_path", trainer.strategy)).rpartition(".")[2]
+        if strategy.lower().startswith(DIVIDING):
+            raise ValueError(
+                f"--trainer.strategy={strategy} divides the weights among the ranks, and their average needs "
+                "them whole: use ddp"
+            )
         callbacks = trainer.callbacks = _once(trainer.callbacks or [])
         for callback in callbacks:
             name = callback.class_path.rpartition(".")[2]
@@ -298,6 +304,9 @@ def _once(callbacks: Sequence[Any]) -> list[Any]:
     ours = {c.class_path: i for i, c in enumerate(callbacks) if c.class_path.startswith("detector.")}
     return [c for i, c in enumerate(callbacks) if ours.get(c.class_path, i) == i]
 
+
+DIVIDING = ("fsdp", "deepspeed", "modelparallel")
+"""How Lightning's names of strategies begin under which no rank has all weights."""
 
 UNFIT = {
     "LearningRateFinder": "a schedule of warm-up and cosine: compare rates with compare.py --vary "
