@@ -22,6 +22,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "results.md"
+NOISE = ("Overriding model", "\x1b[34m\x1b[1moptimizer:", "optimizer:")
+"""How lines begin that Ultralytics prints when a model is built."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ PARTS = {
     "step": Part(
         "Training step, 320 px",
         ("train_step.py", "--peers", "yolo11n", "yolo26n", "--cpu-seconds", "--threads", "1"),
-        ("--rounds", "5"),
+        ("--rounds", "3", "--batch", "4"),
         ("inside",),
         STEP,
         CLOSE_STEP,
@@ -100,7 +102,7 @@ PARTS = {
         ("--rounds", "1"),
         ("beside",),
         "help below 4 s",
-        "Imports are most of the way to the first step: torch, Lightning, matplotlib, albumentations.",
+        "Imports are most of the way to the first step, those of Lightning and torch above all.",
     ),
     "loader": Part(
         "Loader", ("loader.py",), ("--rounds", "3"), ("beside",), "rate / theirs at least 2, reduced decode 4"
@@ -125,7 +127,9 @@ def main() -> None:
     for name in args.only:
         sections.append(section(PARTS[name], args))
         print(sections[-1], flush=True)
-        PAGE.write_text("\n".join(sections), "utf-8")
+        left = [PARTS[other].title for other in PARTS if other not in args.only]
+        end = f"\nNot asked for this time: {', '.join(left)}.\n" if left else ""
+        PAGE.write_text("\n".join(sections) + end, "utf-8")
 
 
 def head(args: argparse.Namespace) -> str:
@@ -197,7 +201,7 @@ def run(command: list[str], timeout: float) -> tuple[int, str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
     except subprocess.TimeoutExpired:
         return 1, f"it took longer than {timeout:.0f} s"
-    said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("Overriding model"))
+    said = "\n".join(line for line in done.stdout.splitlines() if not line.startswith(NOISE))
     return done.returncode, re.sub("\x1b\\[[0-9;]*m", "", said if done.returncode == 0 else done.stderr)
 
 

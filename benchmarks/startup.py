@@ -111,17 +111,16 @@ def first_step(command: Sequence[str], folder: Path, rounds: int) -> list[tuple[
 
 
 def write_yolo(folder: Path) -> None:
-    """A link to the scenes' images and one box for each, which is enough for theirs to start."""
+    """Links to the scenes' images and one box for each, which is enough for theirs to start."""
     for split in ("train", "val"):
-        (folder / "images").mkdir(exist_ok=True)
-        target = next((folder / "scenes").glob(f"*-{split}*/images"))
-        (folder / "images" / split).symlink_to(target)
-        (folder / "labels" / split).mkdir(parents=True)
-        for image in target.iterdir():
-            (folder / "labels" / split / f"{image.stem}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    (folder / "data.yaml").write_text(
-        f"path: {folder}\ntrain: images/train\nval: images/val\nnames: [a]\nnc: 1\n"
-    )
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for image in next((folder / "scenes").glob(f"*-{split}*/images")).iterdir():
+            (images / image.name).symlink_to(image)
+            (labels / f"{image.stem}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    lines = (f"path: {folder}", "train: images/train", "val: images/val", "names: [a]", "nc: 1")
+    (folder / "data.yaml").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
