@@ -107,6 +107,13 @@ PARTS = {
     "loader": Part(
         "Loader", ("loader.py",), ("--rounds", "3"), ("beside",), "rate / theirs at least 2, reduced decode 4"
     ),
+    "predict": Part(
+        "Images a second of predict.py, one thread",
+        ("predict.py",),
+        ("--images", "24", "--rounds", "3"),
+        ("beside",),
+        "rate / theirs at least 1.3 in each row",
+    ),
     "assigner": Part("Assigner", ("assigner.py",), goal="at least as fast as a dense one"),
     "losses": Part("Losses", ("losses.py",)),
     "evaluation": Part("Scores", ("evaluation.py",), ("--without", "pycocotools"), ("visdrone",)),
