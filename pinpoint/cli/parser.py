@@ -105,7 +105,8 @@ class Parser(LightningArgumentParser):
         keys = [key.removeprefix("init_args.") for key in _KEY.findall(message)]
         if "config" in keys:
             keys.remove("config")
-            recipes = ", ".join(w.removeprefix("--config=") for w in self.given if w.startswith("--config="))
+            given = [w.removeprefix("--config=") for w in self.given if w.startswith("--config=")]
+            recipes = ", ".join("the checkpoint's configuration" if "\n" in one else one for one in given)
             rest = message.replace('Parser key "config"', "")
             return f"{recipes}: {self._explain(rest)}"
         key = ".".join(dict.fromkeys(keys))
