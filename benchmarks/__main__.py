@@ -194,7 +194,7 @@ def section(part: Part, args: argparse.Namespace) -> str:
     shown = "ELSEWHERE/bin/python" if "inside" in part.needs else "python"
     places = " ..." if given else ""
     lines.append(f"    {shown} benchmarks/{' '.join(words)}{places}\n")
-    lines.append(said.strip() + "\n" if code == 0 else f"Failed:\n\n    {said.strip()[-300:]}\n")
+    lines.append(said.strip() + "\n" if code == 0 else f"Failed:\n\n    {said.strip().splitlines()[-1]}\n")
     if part.goal:
         lines.append(
             f"Asked: {part.goal}. Where that is missed: {part.closing or 'see the page of this part.'}\n"

@@ -101,8 +101,8 @@ def first_step(command: Sequence[str], folder: Path, rounds: int) -> list[tuple[
     found = []
     for _ in range(rounds):
         _, _, said = run(command, folder)
-        line = next(line for line in said.splitlines() if line.startswith("marks "))
-        marks = json.loads(line.removeprefix("marks "))
+        # A progress bar may stand before it on its line.
+        marks = json.loads(next(line for line in said.splitlines() if "marks [" in line).split("marks ")[1])
         found.append([(b[0], b[1] - a[1], b[2] - a[2]) for a, b in pairwise(marks)])
     return [
         (parts[0][0], median(p[1] for p in parts), median(p[2] for p in parts))
