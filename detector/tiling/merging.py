@@ -31,7 +31,10 @@ OVERLAP = 0.5
 LIKENESS = 0.4
 """Smaller over larger area from which they may be: a boat before a ship is not its piece."""
 
-NEAR_PIXELS, NEAR_SHARE = 2.0, 0.05
+JOINED = 0.5
+"""IoU from which two pieces are of one object: both should fill what both views see of it alike."""
+
+NEAR_PIXELS, NEAR_SHARE = 2.0, 0.1
 """A box touches a border that is no farther than so many pixels of the canvas, or share of its own side."""
 
 TRUSTED = 0.3
@@ -109,8 +112,8 @@ def merge_views(
         found: detections of each view, on the CPU, in pixels of the image.
         size: (height, width) of the image.
         merge: what becomes of the detections of one object. "nmm": the best whole one, or else the pieces
-            united, with the best score of them all; "nms": the best whole one, or else the best piece, as it
-            is; "wbf": the whole ones, or else the pieces united, averaged by their scores, with their mean
+            united, with the best score of them all; "nms": the best whole one, or else the largest piece, as
+            it is; "wbf": the whole ones, or else the pieces united, averaged by their scores, with their mean
             score over all views that show all of the box. Source: Solovyev et al. 2021.
         class_agnostic: detections of different classes may be of one object; its class is that of the score.
 
@@ -152,6 +155,7 @@ def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
     # A piece needs a whole one that is believed; of two pieces or two whole ones either may be weak.
     weak = found.scores[second] < TRUSTED * found.scores[first]  # the first is the better one
     alike &= ~(weak & piece_a[:, 0] & ~piece_b[:, 0])
+    alike &= (shared >= JOINED * (area_a + area_b - shared)) | ~(piece_a & piece_b)[:, 0]
     first, second = first[alike], second[alike]
     iou = shared[alike] / (area_a + area_b - shared)[alike]
     one, other = np.concatenate((first, second)), np.concatenate((second, first))
@@ -169,7 +173,8 @@ def group(found: Found, pairs: Pairs) -> Ints:
     """Decide which detections are of one object.
 
     First the whole ones, the best first: each takes its likeliest partner of every other view. Then each
-    piece goes to the whole one that explains it. What is left of the pieces grows together, view by view.
+    piece goes to the whole one that explains it. What is left of the pieces grows together, view by view;
+    the largest stands for them.
 
     Args:
         found: the detections.
@@ -211,6 +216,8 @@ def group(found: Found, pairs: Pairs) -> Ints:
                     owner[other], free[other] = seed, False
                     views.add(view[other])
                     members.append(other)
+        sides = found.boxes[members, 2:] - found.boxes[members, :2]
+        owner[members] = members[int(sides.prod(axis=1).argmax())]
     return owner
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from detector.postprocess import Detections
-from detector.tiling.merging import LIKENESS, NEAR_PIXELS, NEAR_SHARE, OVERLAP, TRUSTED, merge_views
+from detector.tiling.merging import JOINED, LIKENESS, NEAR_PIXELS, NEAR_SHARE, OVERLAP, TRUSTED, merge_views
 from detector.tiling.views import Tiling, View
 
 TILE = (64, 64)
@@ -164,7 +164,7 @@ class Layout:
         whole = torch.zeros(len(self.objects), dtype=torch.bool)
         for view in self.views:
             x1, y1, x2, y2 = view.window
-            near = NEAR_PIXELS / torch.tensor(view.placement.scale) + 0.1 * (
+            near = NEAR_PIXELS / torch.tensor(view.placement.scale) + 0.2 * (
                 self.objects[:, 2:] - self.objects[:, :2]
             )
             low = torch.tensor([x1 if x1 else -1e9, y1 if y1 else -1e9])
@@ -253,6 +253,8 @@ def reference(views: list[View], found: list[Detections], size: tuple[int, int])
         if d["piece"] != e["piece"]:
             piece, whole = (d, e) if d["piece"] else (e, d)
             alike &= whole["score"] >= TRUSTED * piece["score"]
+        if d["piece"] and e["piece"]:
+            alike &= shared >= JOINED * (smaller + larger - shared)
         return shared / (smaller + larger - shared) if alike else 0
 
     def likeliest(d, view):
@@ -286,6 +288,10 @@ def reference(views: list[View], found: list[Detections], size: tuple[int, int])
                     if e["owner"] is None and e["view"] not in [m["view"] for m in seed["members"]]:
                         e["owner"] = seed
                         seed["members"].append(e)
+            largest = max(seed["members"], key=lambda m: area(m["box"]))
+            for member in seed["members"]:
+                member["owner"] = largest
+            largest["members"] = seed["members"]
     result = []
     for d in every:
         if d["owner"] is d:
