@@ -172,8 +172,8 @@ def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
 def group(found: Found, pairs: Pairs) -> Ints:
     """Decide which detections are of one object.
 
-    First the whole ones, the best first: each takes its likeliest partner of every other view. Then each
-    piece goes to the whole one that explains it. What is left of the pieces grows together, view by view;
+    First the whole ones, the best first: each takes its partners in the other views. Then each piece goes
+    to the whole one that explains it. What is left of the pieces grows together, view by view;
     the largest stands for them.
 
     Args:
@@ -187,24 +187,16 @@ def group(found: Found, pairs: Pairs) -> Ints:
     free = np.ones(len(owner), dtype=np.bool_)
     view, piece = found.view.tolist(), found.piece.tolist()
     paired = np.flatnonzero(np.diff(pairs.begin)).tolist()
-    seen: dict[int, set[int]] = {}
     for seed in paired:
-        if piece[seed] or not free[seed]:
-            continue
-        seen[seed] = {view[seed]}
-        for other in pairs.of(seed):
-            if free[other] and not piece[other] and view[other] not in seen[seed]:
-                owner[other], free[other] = seed, False
-                seen[seed].add(view[other])
-        free[seed] = False
+        if not piece[seed] and free[seed]:
+            twins = [other for other in pairs.of(seed) if free[other] and not piece[other]]
+            owner[twins], free[[seed, *twins]] = seed, False
     for one in paired:
-        if not piece[one]:
-            continue
-        for whole in pairs.of(one):
-            if not piece[whole] and owner[whole] == whole and view[one] not in seen[whole]:
-                owner[one], free[one] = whole, False
-                seen[whole].add(view[one])
-                break
+        if piece[one]:
+            for whole in pairs.of(one):
+                if not piece[whole] and owner[whole] == whole:
+                    owner[one], free[one] = whole, False
+                    break
     for seed in paired:
         if not free[seed]:
             continue

@@ -79,6 +79,23 @@ def test_a_boat_before_a_ship_is_not_its_piece():
     assert rows(merged) == [[30, 10, 62, 50, 0.9], [50, 30, 55, 35, 0.4]]
 
 
+def test_each_is_paired_with_its_likeliest_alone() -> None:
+    # Two that overlap, of which the right tile missed the first: what it found is the second, in both tiles.
+    left = detections((52, 10, 60, 30, 0.9), (55, 10, 63, 30, 0.5))
+    right = detections((55, 10, 63, 30, 0.7))
+    views = [View((0, 0, 66, 64), TILE), View((46, 0, 112, 64), TILE)]
+    merged = merge_views(views, [left, right], SIZE, "wbf")
+    assert rows(merged) == [[55, 10, 63, 30, 0.6], [52, 10, 60, 30, 0.45]]
+
+
+def test_a_tile_gives_an_object_one_piece() -> None:
+    # Of the two pieces in the right tile the likelier goes to the whole one; the other is something else.
+    whole = detections((40, 10, 60, 30, 0.9))
+    pieces = detections((48, 10, 60, 30, 0.8), (48, 12, 58, 31, 0.7))
+    merged = merge_views([LEFT, RIGHT], [whole, pieces], SIZE)
+    assert rows(merged) == [[40, 10, 60, 30, 0.9], [48, 12, 58, 31, 0.7]]
+
+
 def test_a_whole_one_that_nobody_believes_does_not_explain_a_piece():
     found = [detections((30, 10, 60, 30, 0.01)), detections((48, 10, 60, 30, 0.9))]
     merged = merge_views([LEFT, RIGHT], found, SIZE)
