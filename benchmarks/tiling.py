@@ -46,7 +46,8 @@ from detector.tiling.views import Tiling, View
 from evaluation.coco import SIDE_RANGES, CocoScores
 
 CANVAS, TILE, OVERLAP = (2048, 2560), 640, 0.2
-COUNTED = 500
+COUNTED = 5000
+"""Most detections of a canvas."""
 
 
 def main() -> None:
@@ -64,6 +65,7 @@ def main() -> None:
     scores.add_argument("--images", type=Path, required=True)
     scores.add_argument("--annotations", type=Path, required=True)
     scores.add_argument("--ignore", default="DontCare", help="category of unlabelled regions")
+    scores.add_argument("--tile", type=int, default=TILE)
     scores.add_argument("--canvases", type=int, help="stop after so many")
     large.add_argument("--side", type=int, default=20_000)
     large.add_argument("--tile", type=int, default=TILE)
@@ -221,21 +223,23 @@ def compare_scores(options: argparse.Namespace) -> None:
         "whole": lambda pixels: model.predict(pixels, thresholds=0.0),
         **{
             f"tiles, {merge}": lambda pixels, merge=merge: model.predict(  # type: ignore[misc]
-                pixels, thresholds=0.0, tile=TILE, overlap=OVERLAP, merge=merge
+                pixels, thresholds=0.0, tile=options.tile, overlap=OVERLAP, merge=merge
             )
             for merge in ("nmm", "nms", "wbf")
         },
         "tiles and whole": lambda pixels: model.predict(
-            pixels, thresholds=0.0, tile=TILE, overlap=OVERLAP, whole=True
+            pixels, thresholds=0.0, tile=options.tile, overlap=OVERLAP, whole=True
         ),
-        "tiles, from 0.25": lambda pixels: model.predict(pixels, thresholds=0.25, tile=TILE, overlap=OVERLAP),
+        "tiles, from 0.25": lambda pixels: model.predict(
+            pixels, thresholds=0.25, tile=options.tile, overlap=OVERLAP
+        ),
     }
     if options.sahi:
         from with_sahi import sahi_way
 
-        ways["SAHI"] = sahi_way(model, 0.001, False, TILE, OVERLAP)
-        ways["SAHI, merging"] = sahi_way(model, 0.001, True, TILE, OVERLAP)
-        ways["SAHI, from 0.25"] = sahi_way(model, 0.25, True, TILE, OVERLAP)
+        ways["SAHI"] = sahi_way(model, 0.001, False, options.tile, OVERLAP)
+        ways["SAHI, merging"] = sahi_way(model, 0.001, True, options.tile, OVERLAP)
+        ways["SAHI, from 0.25"] = sahi_way(model, 0.25, True, options.tile, OVERLAP)
     scores = {name: CocoScores(names, COUNTED) for name in ways}
     seconds = {name: 0.0 for name in ways}
     for number, canvas in enumerate(islice(paste(options, names), options.canvases)):

@@ -3,7 +3,8 @@
 A detection that touches a border of its view that is no border of the image is a piece, any other is whole.
 Two detections of different views may be of one object if they overlap in what both views see, a whole one cut
 to the window of a piece. Suppression has been at each view, so that it finds an object once: of the
-detections of the other view each is paired with its likeliest alone, if that agrees.
+detections of the other view each is paired with its likeliest alone, if that agrees: the closest of those
+that are not much weaker than itself.
 
 V views, N detections of all views, best score first, P pairs of them.
 """
@@ -37,8 +38,8 @@ JOINED = 0.5
 NEAR_PIXELS, NEAR_SHARE = 2.0, 0.1
 """A box touches a border that is no farther than so many pixels of the canvas, or share of its own side."""
 
-TRUSTED = 0.3
-"""Score of a whole detection relative to a piece's from which it explains it."""
+TRUSTED = 0.5
+"""Score of a detection relative to another's from which that believes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +153,15 @@ def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
     shared, area_a, area_b = _area(_clip(a, b)), _area(a), _area(b)
     smaller, larger = np.minimum(area_a, area_b), np.maximum(area_a, area_b)
     alike = room & (shared >= OVERLAP * smaller) & (smaller >= LIKENESS * larger) & (smaller > 0)
-    # A piece needs a whole one that is believed; of two pieces or two whole ones either may be weak.
+    # A piece needs a whole one that it believes; of two pieces or two whole ones either may be weak.
     weak = found.scores[second] < TRUSTED * found.scores[first]  # the first is the better one
     alike &= ~(weak & piece_a[:, 0] & ~piece_b[:, 0])
     alike &= (shared >= JOINED * (area_a + area_b - shared)) | ~(piece_a & piece_b)[:, 0]
     first, second = first[alike], second[alike]
     iou = shared[alike] / (area_a + area_b - shared)[alike]
     one, other = np.concatenate((first, second)), np.concatenate((second, first))
-    order = np.lexsort((other, -np.tile(iou, 2), one))
+    believed = found.scores[other] >= TRUSTED * found.scores[one]  # before those that lie closer by chance
+    order = np.lexsort((other, -np.tile(iou, 2), ~believed, one))
     one, other = one[order], other[order]
     _, likeliest = np.unique(one * len(found.windows) + found.view[other], return_index=True)
     likeliest.sort()

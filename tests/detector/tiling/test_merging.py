@@ -88,6 +88,12 @@ def test_each_is_paired_with_its_likeliest_alone() -> None:
     assert rows(merged) == [[55, 10, 63, 30, 0.6], [52, 10, 60, 30, 0.45]]
 
 
+def test_a_stray_box_that_lies_closer_does_not_part_two_of_one_object() -> None:
+    found = [detections((52, 10, 60, 30, 0.9)), detections((53, 10, 61, 30, 0.8), (52, 11, 60, 30, 0.02))]
+    merged = merge_views([View((0, 0, 66, 64), TILE), View((46, 0, 112, 64), TILE)], found, SIZE)
+    assert rows(merged) == [[52, 10, 60, 30, 0.9], [52, 11, 60, 30, 0.02]]
+
+
 def test_a_tile_gives_an_object_one_piece() -> None:
     # Of the two pieces in the right tile the likelier goes to the whole one; the other is something else.
     whole = detections((40, 10, 60, 30, 0.9))
@@ -275,12 +281,16 @@ def reference(views: list[View], found: list[Detections], size: tuple[int, int])
         return shared / (smaller + larger - shared) if alike else 0
 
     def likeliest(d, view):
-        return max((e for e in every if e["view"] == view), key=lambda e: likeness(d, e), default=None)
+        mates = [e for e in every if e["view"] == view and likeness(d, e)]
+        return max(mates, key=lambda e: (e["score"] >= TRUSTED * d["score"], likeness(d, e)), default=None)
 
     def partners(d):
         best = [likeliest(d, view) for view in range(len(views))]
-        mutual = [e for e in best if e and likeness(d, e) and likeliest(e, d["view"]) is d]
-        return sorted(mutual, key=lambda e: (-likeness(d, e), every.index(e)))
+        mutual = [e for e in best if e and likeliest(e, d["view"]) is d]
+        return sorted(
+            mutual,
+            key=lambda e: (e["score"] < TRUSTED * d["score"], -likeness(d, e), every.index(e)),
+        )
 
     for seed in [d for d in every if not d["piece"]]:
         if seed["owner"] is None:
