@@ -1,36 +1,12 @@
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_cases import annotations, detections
+from visdrone_cases import CAR, OTHERS, REGION, SHARED, VAN, one, row, score
 
 from datamodules.formats.visdrone import CLASS_NAMES
-from evaluation.coco import CocoScores
-from evaluation.visdrone import SCORES, detection_rows, evaluate, write_submission
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "visdrone_protocol"
-
-CAR, VAN, OTHERS, REGION = 4, 5, 11, 0
-
-
-def row(x, y, w, h, category=CAR, score=1.0):
-    return [x, y, w, h, score, category]
-
-
-def score(folder, truth, found, sizes=(1000, 1000)):
-    """Scores of the images given by name, through annotation files."""
-    for name, rows in truth.items():
-        lines = [",".join(f"{v:g}" for v in [*r[:4], r[4], r[5], 0, 0]) + ",\n" for r in rows]
-        (folder / f"{name}.txt").write_text("".join(lines))
-    found = {name: np.array(rows, dtype=float).reshape(-1, 6) for name, rows in found.items()}
-    return evaluate(folder, found, CLASS_NAMES, {name: sizes for name in truth} if sizes else None)
-
-
-def one(folder, truth, found, sizes=(1000, 1000)):
-    return score(folder, {"a": truth}, {"a": found}, sizes)
-
+from evaluation.visdrone import SCORES, evaluate
 
 # ---- (1) ignored regions drop annotations and detections ---------------------------------------------------
 
@@ -365,59 +341,3 @@ def test_the_official_toolkits_numbers():
     sizes = {name: tuple(size) for name, size in expected["image_sizes_wh"].items()}
     scores = evaluate(SHARED / "gt", SHARED / "detections", CLASS_NAMES, sizes)
     assert {name: scores[name] for name in SCORES} == pytest.approx(expected["results"], abs=1e-6)
-
-
-# ---- files -------------------------------------------------------------------------------------------------
-
-
-def test_submission_scores_like_memory(tmp_path):
-    metric = CocoScores(["car", "van"])
-    metric.update(8, detections([[10, 10, 20.12345, 20]], [0.25], [1]), annotations())
-    metric.update(3, detections([[0, 0, 5, 5], [100, 100, 110, 109]], [0.3, 0.9], [1, 0]), annotations())
-    metric.update(5, detections(), annotations())
-    names = {3: "a", 5: "b", 8: "c"}
-    rows = detection_rows(metric.gather(), names, categories=[CAR, VAN])
-    write_submission(tmp_path / "submission", rows)
-    written = {path.name: path.read_text() for path in (tmp_path / "submission").iterdir()}
-    assert written == {
-        "a.txt": "100.000,100.000,10.000,9.000,0.900000,4,-1,-1\n0.000,0.000,5.000,5.000,0.300000,5,-1,-1\n",
-        "b.txt": "",
-        "c.txt": "10.000,10.000,10.123,10.000,0.250000,5,-1,-1\n",
-    }
-    (tmp_path / "truth").mkdir()
-    truth = {"a": [row(100, 100, 10, 10)], "b": [], "c": [row(10, 10, 10, 10, VAN)]}
-    from_memory = score(tmp_path / "truth", truth, rows)
-    from_files = evaluate(
-        tmp_path / "truth", tmp_path / "submission", CLASS_NAMES, dict.fromkeys("abc", (1000, 1000))
-    )
-    assert repr(from_memory) == repr(from_files)
-    # The car's IoU of 0.9 is true at nine thresholds; the false van of image a ranks before the true one.
-    assert from_files["AP/car"] == pytest.approx(90)
-    assert from_files["AP/van"] == pytest.approx(50)
-
-
-def test_no_images_no_rows():
-    assert detection_rows(CocoScores(["car"]).gather(), {}) == {}
-
-
-def test_no_object_of_any_class(tmp_path):
-    for truth in ([row(0, 0, 5, 5, OTHERS, 0)], []):
-        scores = one(tmp_path, truth, [row(0, 0, 5, 5)])
-        assert all(math.isnan(value) for value in scores.values())
-
-
-def test_missing_files_and_bad_rows_are_named(tmp_path):
-    truth, found = tmp_path / "truth", tmp_path / "found"
-    truth.mkdir()
-    with pytest.raises(ValueError, match=r"truth: no annotation files"):
-        evaluate(truth, found, CLASS_NAMES)
-    (truth / "a.txt").write_text("1,2,3,4,1,4,0,0\n")
-    with pytest.raises(ValueError, match=r"found/a\.txt: no such file; write an empty one"):
-        evaluate(truth, found, CLASS_NAMES)
-    with pytest.raises(ValueError, match=r"a\.txt: no detections for this image"):
-        evaluate(truth, {}, CLASS_NAMES)
-    with pytest.raises(ValueError, match=r"a\.txt: image size unknown"):
-        evaluate(truth, {"a": np.empty((0, 6))}, CLASS_NAMES, {})
-    (truth / "a.txt").write_text("1,2,3,4,1,4,0,0\n1,2,3\n")
-    with pytest.raises(ValueError, match=r"truth/a\.txt: .*row 2.*; a row is x,y,width"):
-        evaluate(truth, {"a": np.empty((0, 6))}, CLASS_NAMES)

@@ -1,94 +1,30 @@
 """The total loss: terms, masks, empties, precision, ranks."""
 
-import os
-from dataclasses import dataclass
-from datetime import timedelta
 from types import SimpleNamespace
-from typing import get_args
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
+from detection_cases import (
+    BINS,
+    BOX_NAMES,
+    CLASS_NAMES,
+    GRID,
+    C,
+    FakeAssignment,
+    FakePredictions,
+    gradients,
+    scene,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from waiting import NoWaiting
 
 from losses.detection import DetectionLoss
 from losses.distribution import distribution_focal, side_distances
-from losses.named import BoxLossName, ClassificationName, named_box_loss
-from losses.regression import WiseIoUV2Loss, WiseIoUV3Loss
+from losses.named import named_box_loss
 from losses.similarity import ciou
-from losses.size_aware import DynamicLoss, FocalLogLoss, HybridLoss, InverseSqrtLoss, NormalizedSqrtLoss
-
-BOX_NAMES, CLASS_NAMES = get_args(BoxLossName), get_args(ClassificationName)
-SIZE_AWARE = (InverseSqrtLoss, FocalLogLoss, DynamicLoss, NormalizedSqrtLoss, HybridLoss)
-GRID, C, BINS = 8, 3, torch.arange(-2.0, 14.0)
-
-
-@dataclass
-class FakePredictions:
-    """B images with one level of GRID x GRID points."""
-
-    logits: Tensor
-    distances: Tensor
-    stride: float = 8.0
-    boxes: Tensor | None = None  # (B * A, 4) given boxes instead of decoded ones
-
-    @property
-    def points(self):
-        axis = (torch.arange(GRID, dtype=torch.float32, device=self.logits.device) + 0.5) * self.stride
-        return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).flatten(0, 1)
-
-    @property
-    def strides(self):
-        return torch.full((GRID * GRID,), self.stride, device=self.logits.device)
-
-    @property
-    def bins(self):
-        return BINS.to(self.logits.device)
-
-    def decode(self, index):
-        if self.boxes is not None:
-            return self.boxes[index]
-        sides = self.distances.flatten(0, 1)[index].float().softmax(-1) @ self.bins * self.stride
-        points = self.points[index % len(self.points)]
-        return torch.cat((points - sides[:, :2], points + sides[:, 2:]), -1)
-
-
-@dataclass
-class FakeAssignment:
-    point: Tensor
-    object: Tensor
-    score: Tensor
-
-
-def scene(images: int = 2, positives: tuple[int, ...] = (9, 3), seed: int = 0):
-    """Arguments of `DetectionLoss.forward`; image i has `positives[i]` positives and as many objects."""
-    generator = torch.Generator().manual_seed(seed)
-    a = GRID * GRID
-    predictions = FakePredictions(
-        torch.randn(images, a, C, generator=generator).requires_grad_(),
-        torch.randn(images, a, 4, len(BINS), generator=generator).requires_grad_(),
-    )
-    place = [
-        torch.randperm(a, generator=generator)[:n].sort().values + i * a for i, n in enumerate(positives)
-    ]
-    point = torch.cat(place)
-    middle = predictions.points[point % a] + torch.rand(len(point), 2, generator=generator) * 6 - 3
-    half = torch.rand(len(point), 2, generator=generator) * 20 + 2
-    objects = torch.randperm(len(point), generator=generator)
-    gt_boxes = torch.empty(len(point), 4)
-    gt_boxes[objects] = torch.cat((middle - half, middle + half), -1)
-    score = 0.5 + torch.rand(len(point), generator=generator) / 2
-    gt_labels = torch.randint(0, C, (len(point),), generator=generator)
-    ignored = torch.arange(3, images * a, 7)
-    return predictions, FakeAssignment(point, objects, score), gt_boxes, gt_labels, ignored
-
-
-def gradients(loss, arguments):
-    total = loss(*arguments)["loss"]
-    return torch.autograd.grad(total, (arguments[0].logits, arguments[0].distances))
+from losses.size_aware import HybridLoss
 
 
 def test_terms():
@@ -332,81 +268,3 @@ def test_no_host_synchronisation(name):
             loss(*arguments)["loss"].backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-# Ranks.
-
-VARIANTS = [
-    *((name, "bce") for name in BOX_NAMES),
-    *((cls.__name__, "bce") for cls in SIZE_AWARE),
-    *(("ciou", name) for name in CLASS_NAMES),
-]
-
-
-def build(box: str, classification: str) -> DetectionLoss:
-    """A loss by name; the class name of a size-aware loss stands for its uncalibrated form."""
-    tuned = {
-        **{cls.__name__: cls(calibrated=False) for cls in SIZE_AWARE},
-        "wise_iou_v2": WiseIoUV2Loss(half_life=1),  # a short memory, so that a step shows in the running mean
-        "wise_iou_v3": WiseIoUV3Loss(half_life=1),
-    }
-    return DetectionLoss(tuned.get(box, box), classification, class_weights=(0.5, 1, 2))
-
-
-def image_of(arguments, image):
-    """The part of a scene that belongs to one image."""
-    predictions, assignment, gt_boxes, gt_labels, ignored = arguments
-    a = GRID * GRID
-    mine, its_ignored = assignment.point // a == image, ignored[ignored // a == image]
-    return (
-        FakePredictions(
-            predictions.logits[image : image + 1].detach().requires_grad_(),
-            predictions.distances[image : image + 1].detach().requires_grad_(),
-        ),
-        FakeAssignment(assignment.point[mine] - image * a, assignment.object[mine], assignment.score[mine]),
-        gt_boxes,
-        gt_labels,
-        its_ignored - image * a,
-    )
-
-
-SCENES = {"uneven": (9, 3), "one rank without": (9, 0)}
-
-
-def rank_gradients(rank: int, rendezvous: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", f"file://{rendezvous}", timeout=timedelta(seconds=60), rank=rank, world_size=2
-    )
-    results = {}
-    for key, positives in SCENES.items():
-        for variant in VARIANTS:
-            loss = build(*variant)
-            if rank == 0:  # one more validation batch than the other rank has
-                with torch.no_grad():
-                    loss.eval()(*image_of(scene(seed=1), rank))
-            loss.train()
-            found = gradients(loss, image_of(scene(positives=positives), rank))
-            results[key, variant] = found, loss.state_dict()
-    torch.save(results, os.path.join(folder, f"rank{rank}.pt"))
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def results_by_rank(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(rank_gradients, (str(folder / "rendezvous"), str(folder)), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
-
-
-@pytest.mark.parametrize("key", SCENES)
-@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
-def test_two_processes_have_the_gradient_of_one(results_by_rank, key, variant):
-    loss = build(*variant)
-    single = gradients(loss, scene(positives=SCENES[key]))
-    for rank, results in enumerate(results_by_rank):
-        (logits, distances), state = results[key, variant]
-        # DDP averages over ranks; a rank's image has a gradient on that rank alone.
-        torch.testing.assert_close(logits[0] / 2, single[0][rank], rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(distances[0] / 2, single[1][rank], rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(state, loss.state_dict())  # Wise-IoU's running mean

@@ -7,50 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transform_cases import BLUE, GREEN, RED, drawn, extent, jittered, mosaicked, sample
 
-from datamodules.batch import ImageInfo, Sample, collate
-from datamodules.transforms.augment import Augment, jitter
-from datamodules.transforms.colour import change_colour, to_float
+from datamodules.transforms.augment import Augment
 from datamodules.transforms.finish import Finish
 from datamodules.transforms.geometry import FILL, Placement, compose, letterbox, move, place, resample
-from datamodules.transforms.mosaic import mosaic
-
-RED, GREEN, BLUE = 0, 1, 2
-
-
-def sample(height=40, width=60, boxes=(), labels=None, ignore_boxes=(), image=None):
-    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    return Sample(
-        image=np.zeros((height, width, 3), dtype=np.uint8) if image is None else image,
-        boxes=boxes,
-        labels=np.arange(len(boxes)) if labels is None else np.array(labels),
-        ignore_boxes=np.array(ignore_boxes, dtype=np.float32).reshape(-1, 4),
-        info=ImageInfo(image_id=1, file_name="1.png", size=(height, width)),
-    )
-
-
-def drawn(height, width, objects, ignore_box=None):
-    """Black image; object i is filled in colour i, the ignore box in blue. Each colour is its own channel."""
-    image = np.zeros((height, width, 3), dtype=np.uint8)
-    for channel, box in [*enumerate(objects), *([(BLUE, ignore_box)] if ignore_box else [])]:
-        x1, y1, x2, y2 = box
-        image[y1:y2, x1:x2, channel] = 255
-    return sample(height, width, objects, ignore_boxes=[ignore_box] if ignore_box else [], image=image)
-
-
-def jittered(image, size, augment, rng):
-    return compose([image], [jitter(image, size, augment, rng)], size, augment.min_visibility)
-
-
-def mosaicked(images, size, augment, rng):
-    return compose(images, mosaic(images, size, augment, rng), size, augment.min_visibility)
-
-
-def extent(image, channel):
-    """Box of the bright pixels of a channel, None if there are none. FILL counts as dark."""
-    ys, xs = np.nonzero(image[..., channel] > FILL + 1)
-    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) if len(xs) else None
-
 
 # ------------------------------------------------------------------------------------------- letterbox
 
@@ -383,42 +344,3 @@ def test_samples_without_boxes_pass_through_every_step():
         assert finished.boxes.shape == finished.ignore_boxes.shape == (0, 4)
         assert finished.labels.shape == (0,)
         assert finished.labels.dtype == np.int64
-
-
-# ------------------------------------------------------------------------------------------------ colour
-
-
-def test_evaluation_only_converts_to_float():
-    batch = collate([letterbox(sample(image=np.full((8, 8, 3), 51, dtype=np.uint8)), (8, 8))])
-    result = to_float(batch)
-    assert result.images.dtype == torch.float32
-    torch.testing.assert_close(result.images, torch.full((1, 3, 8, 8), 0.2))
-
-
-def test_colours_by_hand():
-    images = torch.tensor([[0.2, 0.4, 0.6], [0.3, 0.3, 0.3]]).reshape(2, 3, 1, 1).repeat(1, 1, 2, 2)
-
-    def change(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0):
-        return change_colour(images, torch.tensor([[brightness, contrast, saturation, hue]] * 2))[:, :, 0, 0]
-
-    torch.testing.assert_close(change(), images[:, :, 0, 0])
-    torch.testing.assert_close(change(brightness=0.5)[0], torch.tensor([0.1, 0.2, 0.3]))
-    # Without saturation only the mean 0.4 is left.
-    torch.testing.assert_close(change(saturation=0)[0], torch.tensor([0.4, 0.4, 0.4]))
-    # A third of a turn moves red to green, green to blue, blue to red.
-    torch.testing.assert_close(change(hue=1 / 3)[0], torch.tensor([0.6, 0.2, 0.4]))
-    # Contrast 1.5 about the mean 0.4: 0.4 - 0.3, 0.4, 0.4 + 0.3.
-    torch.testing.assert_close(change(contrast=1.5)[0], torch.tensor([0.1, 0.4, 0.7]))
-    # A grey image stays grey whatever hue and saturation do.
-    torch.testing.assert_close(change(saturation=1.4, hue=0.3)[1], torch.tensor([0.3, 0.3, 0.3]))
-
-
-def test_colours_are_applied_image_by_image_and_stay_in_range():
-    images = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
-    colour = torch.tensor([[1.5, 0.8, 1.3, 0.1], [0.7, 1.9, 0.5, -0.2], [1.0, 1.0, 1.0, 0.0]])
-    together = change_colour(images, colour)
-    alone = torch.cat([change_colour(images[i : i + 1], colour[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, alone)
-    torch.testing.assert_close(together[2], images[2])
-    assert together.min() >= 0
-    assert together.max() <= 1
