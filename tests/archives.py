@@ -11,7 +11,7 @@ from loopback import Site
 from datamodules.download.fetch import provide
 from datamodules.problems import DataError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 LAYOUT = "images/*.jpg"
 NOISE = np.random.default_rng(0).bytes(300_000)
 FILES = {"images/a.jpg": NOISE, "annotations/a.txt": b"1,2,3,4,1,4,0,0\n"}

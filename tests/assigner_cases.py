@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses.similarity import ciou
 
-VISDRONE = Path(__file__).resolve().parents[3] / "shared" / "data" / "visdrone" / "val_annotations"
+VISDRONE = Path(__file__).resolve().parents[2] / "shared" / "data" / "visdrone" / "val_annotations"
 
 
 def pyramid(height, width, strides=(8, 16, 32)):

@@ -37,6 +37,8 @@ from detector.training.signals import SIGNALS
 from losses.detection import DetectionLoss
 from pinpoint.cli.errors import user_errors
 
+ROOT = Path(__file__).resolve().parents[1]
+
 LIMIT = 60.0
 """Seconds after which ranks are killed that wait for each other."""
 
@@ -65,7 +67,8 @@ class Ended:
 
 def on_ranks(folder: Path, *calls: str) -> dict[str, Ended]:
     """Call each `FUNCTION:RANKS`; how the ranks ended."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Before this file's own folder, which holds folders of the names of our packages and no code of theirs.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, __file__, str(folder), *calls], env=environment, check=True, timeout=280)
     ended = {}
     for call in calls:

@@ -8,7 +8,7 @@ import numpy as np
 from datamodules.scenes import writing as scenes
 from datamodules.scenes.canvas import SUPERSAMPLING
 
-QUICKSTART = Path(__file__).resolve().parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 THIRD = 1 / SUPERSAMPLING  # canvas pixels are the grain of boxes
 
 

@@ -115,7 +115,8 @@ LARGE = torch.tensor([[70.0, 60, 110, 100], [200, 20, 390, 50]])
 def test_tiles_find_objects_at_their_borders_and_larger_than_themselves(options: dict) -> None:
     found = MODEL.predict(large(), **{"tile": 96, "overlap": 0.3, "thresholds": 0.01} | options)
     assert found.names == ["red", "blue"]
-    assert (found.boxes - LARGE).abs().max() <= (4 if "tile" in options or "whole" in options else 1)
+    # The coarsest view of these two shows the image at a fifth of its size.
+    assert (found.boxes - LARGE).abs().max() <= (5 if "tile" in options or "whole" in options else 1)
 
 
 def test_tiles_batched_are_tiles_one_by_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from tiny import TINY_MODEL
 
+from datamodules.files import visible
 from pinpoint.cli.detection import DetectionCLI
 
 NAMES = [
@@ -25,5 +26,6 @@ def test_any_class_name_comes_back(coco_folder) -> None:
     places = (f"--data.train_images={coco_folder.images}", f"--data.train_annotations={coco_folder.json}")
     cli = DetectionCLI(["--config=custom", *places, "--data.val_fraction=0.5", *TINY_MODEL])
     text = cli.parser.dump(cli.config, skip_none=False)
-    again = DetectionCLI._for_evaluation(text, NAMES[::-1], [])
-    assert again.datamodule.class_names == again.model.class_names == NAMES[::-1]
+    names = [visible(name) for name in NAMES[::-1]]  # as checkpoints have them
+    again = DetectionCLI._for_evaluation(text, names, [])
+    assert again.datamodule.class_names == again.model.class_names == names

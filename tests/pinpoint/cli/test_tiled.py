@@ -35,7 +35,9 @@ def test_the_merged_boxes_are_those_of_predict(run: Run, tiled: Path) -> None:
         mine = [row for row in written if row["image_id"] == image["id"]]
         x, y, w, h = torch.tensor([row["bbox"] for row in mine]).unbind(1)
         boxes = torch.stack((x, y, x + w, y + h), 1)
-        torch.testing.assert_close(found.boxes[: len(mine)], boxes, atol=1e-3, rtol=1e-5)
+        # Equal scores may come in another order, so each is looked for.
+        nearest = (found.boxes[None] - boxes[:, None]).abs().amax(2).amin(1)
+        assert nearest.max() <= 1e-3
         torch.testing.assert_close(found.scores[: len(mine)], torch.tensor([row["score"] for row in mine]))
 
 
