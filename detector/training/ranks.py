@@ -38,6 +38,7 @@ class RankWatch(Callback):
     def __init__(self, rank: int, local_rank: int) -> None:
         self.rank, self.local_rank = rank, local_rank
         self.finished = threading.Event()
+        self.failure: str | None = None  # what another rank said, as soon as it is seen
         self.thread = threading.Thread(target=self._watch, name="rank-watch", daemon=True)
         self.thread.start()
 
@@ -55,7 +56,9 @@ class RankWatch(Callback):
         for logger in trainer.loggers:
             logger.finalize("failed")
         if _is_of_connection(exception):
-            time.sleep(4 * PERIOD)  # in which the watch ends this process, if the other one could say why
+            time.sleep(4 * PERIOD)  # in which the watch sees why, if the other one could say it
+            if self.failure is not None:
+                self._heed(self.failure)
             self._stop(
                 1, "another rank is gone: it was killed, perhaps for lack of memory, or its machine is", 1
             )
@@ -99,6 +102,7 @@ class RankWatch(Callback):
             return
         if failure.split("\n", 2)[1] == str(self.rank):
             return
+        self.failure = failure
         # This rank may end by itself, of the same error or signal.
         if not self.finished.wait(GRACE if _code_of(failure) > 128 else 2 * PERIOD):
             self._heed(failure)
