@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,12 @@ class Training:
     def last(self) -> Path | None:
         """The newest last.ckpt, None if there is none."""
         return max(self.folder.glob("run/*/checkpoints/last.ckpt"), key=os.path.getmtime, default=None)
+
+    @property
+    def run(self) -> Path:
+        """The run folder, where there is a checkpoint."""
+        assert self.last, self.log.read_text()
+        return self.last.parents[1]
 
     @property
     def log(self) -> Path:
@@ -206,73 +213,75 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, str]]]:
     }
 
 
+def pairs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, Training, Training]]:
+    """Undisturbed trainings, each beside a new one to disturb.
+
+    Yields:
+        How many workers and ranks they have, seconds that the undisturbed one took, it, the new one.
+    """
+    for ranks, workers in product(args.ranks, args.workers):
+        whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks)
+        begin = time.monotonic()
+        finish(whole)
+        seconds = time.monotonic() - begin
+        for number in range(args.runs):
+            broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
+            yield f"{workers} workers, {ranks} ranks", seconds, whole, broken
+
+
+def finish(training: Training) -> None:
+    """Let a training come to its end."""
+    assert wait(training.start(), 600) == 0, training.log.read_text()
+
+
 def kills(args: argparse.Namespace, folder: Path) -> int:
     """Kill trainings at random moments and let them go on; returns how many came to something else."""
     choose, bad, done = random.Random(args.seed), 0, 0
-    for ranks in args.ranks:
-        for workers in args.workers:
-            whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks)
-            begin = time.monotonic()
-            assert wait(whole.start(), 600) == 0, whole.log.read_text()
-            seconds = time.monotonic() - begin
-            for number in range(args.runs):
-                broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
-                when: list[str] = []
-                while len(when) < args.kills:
-                    process, moment = broken.start(), choose.uniform(0.05, 0.6) * seconds
-                    code = wait(process, moment)
-                    if code is not None:
-                        assert code == 0, broken.log.read_text()
-                        break
-                    end(process, group=choose.random() < 0.5)
-                    steps = torch.load(broken.last, weights_only=True)["global_step"] if broken.last else 0
-                    when.append(f"{moment:.1f} s (step {steps} saved)")
-                else:
-                    assert wait(broken.start(), 600) == 0, broken.log.read_text()
-                assert whole.last
-                assert broken.last
-                found = differences(whole.last.parents[1], broken.last.parents[1])
-                bad, done = bad + bool(found), done + len(when)
-                print(f"{workers} workers, {ranks} ranks, killed after {', '.join(when)}: ", end="")
-                print(f"DIFFERENT: {found}" if found else "equal to the bit", flush=True)
-    print(f"{done} kills, {bad} runs came to something else; the undisturbed run takes {seconds:.1f} s")
+    for what, seconds, whole, broken in pairs(args, folder):
+        when: list[str] = []
+        while len(when) < args.kills:
+            process, moment = broken.start(), choose.uniform(0.05, 0.6) * seconds
+            code = wait(process, moment)
+            if code is not None:
+                assert code == 0, broken.log.read_text()
+                break
+            end(process, group=choose.random() < 0.5)
+            steps = torch.load(broken.last, weights_only=True)["global_step"] if broken.last else 0
+            when.append(f"{moment:.1f} s (step {steps} saved)")
+        else:
+            finish(broken)
+        found = differences(whole.run, broken.run)
+        bad, done = bad + bool(found), done + len(when)
+        print(f"{what}, killed after {', '.join(when)}: ", end="")
+        print(f"DIFFERENT: {found}" if found else "equal to the bit", flush=True)
+    print(f"{done} kills, {bad} runs came to something else; an undisturbed run takes {seconds:.1f} s")
     return bad
 
 
 def signals(args: argparse.Namespace, folder: Path) -> int:
     """Ask trainings to stop at random moments and let them go on; returns how many did something else."""
     choose, bad, taken = random.Random(args.seed), 0, []
-    for ranks in args.ranks:
-        for workers in args.workers:
-            whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks)
-            begin = time.monotonic()
-            assert wait(whole.start(), 600) == 0, whole.log.read_text()
-            seconds = time.monotonic() - begin
-            for number in range(args.runs):
-                broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
-                found = []
-                for _ in range(args.kills):
-                    process, name = broken.start(), choose.choice(("SIGTERM", "SIGINT", "SIGUSR1"))
-                    if wait(process, choose.uniform(0.05, 0.5) * seconds) is not None:
-                        break
-                    group = choose.random() < 0.5
-                    (os.killpg if group else os.kill)(process, getattr(signal, name))
-                    asked = time.monotonic()
-                    code, expected = wait(process, 60), 128 + getattr(signal, name)
-                    taken.append(time.monotonic() - asked)
-                    if code is None:
-                        end(process, group=True)
-                    where = "the group" if group else "one process"
-                    print(f"{workers} workers, {ranks} ranks, {name} to {where}: {code}, {taken[-1]:.1f} s")
-                    if code not in (expected, 128 - expected):
-                        found.append(f"exit code {code}, not {expected}")
-                assert wait(broken.start(), 600) == 0, broken.log.read_text()
-                assert whole.last
-                assert broken.last
-                found += differences(whole.last.parents[1], broken.last.parents[1])
-                found += ["a traceback"] * ("Traceback" in broken.log.read_text())
-                bad += bool(found)
-                print(f"then on to the end: {found or 'equal to the bit'}", flush=True)
+    for what, seconds, whole, broken in pairs(args, folder):
+        found = []
+        for _ in range(args.kills):
+            process, name = broken.start(), choose.choice(("SIGTERM", "SIGINT", "SIGUSR1"))
+            if wait(process, choose.uniform(0.05, 0.5) * seconds) is not None:
+                break
+            group = choose.random() < 0.5
+            (os.killpg if group else os.kill)(process, getattr(signal, name))
+            asked = time.monotonic()
+            code, expected = wait(process, 60), 128 + getattr(signal, name)
+            taken.append(time.monotonic() - asked)
+            if code is None:
+                end(process, group=True)
+            print(f"{what}, {name} to {'the group' if group else 'one process'}: {code}, {taken[-1]:.1f} s")
+            if code not in (expected, 128 - expected):
+                found.append(f"exit code {code}, not {expected}")
+        finish(broken)
+        found += differences(whole.run, broken.run)
+        found += ["a traceback"] * ("Traceback" in broken.log.read_text())
+        bad += bool(found)
+        print(f"then on to the end: {found or 'equal to the bit'}", flush=True)
     print(f"{len(taken)} signals, gone in {min(taken):.1f} to {max(taken):.1f} s; {bad} runs with faults")
     return bad
 
