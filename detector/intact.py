@@ -85,6 +85,8 @@ def _is_configuration(text: object) -> bool:
             if not isinstance(found, dict) or name not in found:
                 return False
             found = found[name]
+        if section == ("model", "network") and not isinstance(found, dict):
+            return False
     return True
 
 

@@ -2,6 +2,7 @@
 
 In this folder's parent: python train.py --config configs/quickstart.yaml
 --model.loss.box=examples.custom_loss.CornerLoss --model.loss.box.power=1.5
+evaluate.py must be told of it again, without the power: no checkpoint may choose what is imported.
 """
 
 import torch

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -35,6 +36,7 @@ from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
 from pinpoint.cli.resume import command, drop_later, log_into, require_same, require_state, run_folder
+from pinpoint.cli.strangers import known_classes, naming
 from pinpoint.cli.wrong_values import explain_value
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
@@ -165,7 +167,8 @@ class DetectionCLI(LightningCLI):
         listed = yaml.safe_dump(list(class_names), default_flow_style=True, width=math.inf).strip()
         names = f"--data.class_names={listed}"
         quiet = ["--trainer.logger=false", "--trainer.callbacks=null", names]
-        return cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
+        with known_classes(overrides):
+            return cls([f"--config={yaml.safe_dump(config)}", *quiet, *overrides], keep_config=False)
 
     def fit(self) -> None:
         """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.
@@ -193,7 +196,9 @@ class DetectionCLI(LightningCLI):
             raise
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if best:
-            rank_zero_info(f"All scores and a report: python evaluate.py --ckpt_path {best}")
+            assert isinstance(self.parser, Parser)
+            words = shlex.join(["--ckpt_path", best, *naming(self.parser.given)])
+            rank_zero_info(f"All scores and a report: python evaluate.py {words}")
 
     def _say_how_to_go_on(self, stopped: Stopped) -> None:
         if not self.trainer.is_global_zero:

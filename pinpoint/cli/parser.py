@@ -118,6 +118,11 @@ class Parser(LightningArgumentParser):
             return "\n".join(self._unknown(f"--{'.'.join([*keys, option])}") for option in options)
         if unknown := re.search(r"Option '([^']+)' is not accepted", message):
             return self._unknown(f"--{key}.{unknown[1].removeprefix('init_args.')}")
+        if strange := re.search(r"Importing '([^']+)' is not allowed, denied by the '\*' entry", message):
+            return (
+                f"{strange[1]} is no class of Pinpoint's, and to import it would run its file: if you trust "
+                f"it, name it yourself with --{key}={strange[1]}"
+            )
         value = _VALUE.search(message)
         if "NestedArg(" in message:
             return (

@@ -2,7 +2,8 @@
 
     python -m pinpoint.cli.replay RUN/not_finite/step_9.pt
 
-The file holds the batch as it was on the device, the weights of the moment, and the run's configuration.
+The file holds the batch as it was on the device, the weights of the moment, and the run's configuration. A
+class of your own is named once more, as with --model.loss.box=examples.custom_loss.CornerLoss.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 
 from datamodules.batch import Batch, ImageInfo
 from detector.intact import read_intact, require_checkpoint
+from pinpoint.cli.arguments import tidy
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.errors import user_errors
 
@@ -21,7 +23,8 @@ def main(args: list[str] | None = None) -> None:
     """Print the terms of the loss of a batch, and of each image alone; args are the command line's."""
     parser = argparse.ArgumentParser("replay", description=__doc__)
     parser.add_argument("file", help="file of a run's not_finite folder")
-    path = parser.parse_args(args).file
+    options, rest = parser.parse_known_args(args)
+    path = options.file
     content = read_intact(path)
     require_checkpoint(path, content)
     if "batch" not in content:
@@ -29,7 +32,7 @@ def main(args: list[str] | None = None) -> None:
     parts = dict(content["batch"])
     size = (int(parts["images"].shape[2]), int(parts["images"].shape[3]))
     infos = [ImageInfo(i, name, size) for i, name in enumerate(parts.pop("files"))]
-    cli = DetectionCLI.unfused(content)
+    cli = DetectionCLI.unfused(content, tidy(rest))
     model = cli.model.train()
     whole = Batch(**parts, infos=infos)
     for batch in (whole, *(only(whole, i) for i in range(len(whole)))):

@@ -139,6 +139,7 @@ def test_files_of_another_kind(kind: str, tmp_path: Path) -> None:
         ("config", "just words"),
         ("config", "model: {network: {}}"),
         ("config", "{}"),
+        ("config", CONFIG.replace("network: {}", "network: a.yaml")),
     ],
 )
 def test_parts_that_are_not_what_they_should_be(part: str, value: Any, tmp_path: Path) -> None:
