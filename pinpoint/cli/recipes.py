@@ -46,7 +46,7 @@ FORMATS = {
     ),
     "YoloDataModule": Format("yolo", "--data.yaml FILE", "YOLO: a data.yaml, a text file an image"),
     "VocDataModule": Format("voc", "--data.root DIR", "Pascal VOC: Annotations, JPEGImages, ImageSets/Main"),
-    "VisDroneDataModule": Format("visdrone_hybrid", "--data.root DIR", "VisDrone: downloads itself"),
+    "VisDroneDataModule": Format("visdrone", "--data.root DIR", "VisDrone: downloads itself"),
     "ScenesDataModule": Format("quickstart", "", "no data at hand: generated aerial scenes"),
 }
 """By the name of a data module."""
