@@ -143,7 +143,7 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
         ("--data.on_error=ignore", r"--data\.on_error=ignore: choose among raise, skip$"),
         ("--model.optimizer=Adamm", r"no such class; did you mean Adam "),
         ("--trainer.callbacks+=EarlyStoping", r"no such class; did you mean EarlyStopping\?"),
-        ("--data.root=d", r"another format; the recipe reads COCO(.*\n)+.*VisDrone: .*--config visdrone(\n|$)"),
+        ("--data.root=d", r"another format; .* reads COCO(.*\n)+.*VisDrone: .*--config visdrone(\n|$)"),
         ("--trainer.callbacks+=LearningRateFinder", r"LearningRateFinder does not go with .* compare\.py"),
         ("--trainer.callbacks+=BackboneFinetuning", r"BackboneFinetuning does not go with .*backbone_lr"),
         ("--trainer.callbacks+=Timer", r"Timer does not go with .*--trainer\.max_time"),
