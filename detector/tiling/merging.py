@@ -26,6 +26,9 @@ Reals = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+Partners = dict[int, list[int]]
+"""Which detections are likely of one object: those of each that has any, the likeliest first; each pair twice."""
+
 OVERLAP = 0.5
 """Intersection over the smaller area from which two detections are of one object."""
 
@@ -40,24 +43,6 @@ NEAR_PIXELS, NEAR_SHARE = 2.0, 0.1
 
 TRUSTED = 0.5
 """Score of a detection relative to another's from which that believes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Which detections are likely of one object: each pair twice, by its first.
-
-    Attributes:
-        other: (P,) the second of each pair, the likeliest first.
-        begin: (N + 1,) where the pairs of each detection begin.
-    """
-
-    other: Ints
-    begin: Ints
-
-    def of(self, detection: int) -> list[int]:
-        """The partners of a detection, the likeliest first."""
-        found: list[int] = self.other[self.begin[detection] : self.begin[detection + 1]].tolist()
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +120,15 @@ def merge_views(
     )
 
 
-def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
+def find_pairs(found: Found, class_agnostic: bool = False) -> Partners:
     """Find the pairs of detections that may be of one object.
 
     Args:
         found: the detections.
         class_agnostic: of different classes, too.
+
+    Returns:
+        See `Partners`; the best detection first.
     """
     first, second = _overlapping(found, class_agnostic)
     a, b = found.boxes[first], found.boxes[second]
@@ -168,10 +156,13 @@ def find_pairs(found: Found, class_agnostic: bool = False) -> Pairs:
     one, other = one[likeliest], other[likeliest]
     count = len(found.scores)
     mutual = np.isin(one * count + other, other * count + one)
-    return Pairs(other[mutual], np.searchsorted(one[mutual], np.arange(count + 1)))
+    ones, begin = np.unique(one[mutual], return_index=True)
+    others = other[mutual].tolist()
+    ends = pairwise([*begin.tolist(), len(others)])
+    return {one: others[start:stop] for one, (start, stop) in zip(ones.tolist(), ends, strict=True)}
 
 
-def group(found: Found, pairs: Pairs) -> Ints:
+def group(found: Found, partners: Partners) -> Ints:
     """Decide which detections are of one object.
 
     First the whole ones, the best first: each takes its partners in the other views. Then each piece goes
@@ -180,39 +171,40 @@ def group(found: Found, pairs: Pairs) -> Ints:
 
     Args:
         found: the detections.
-        pairs: which of them may be of one object.
+        partners: which of them may be of one object.
 
     Returns:
         (N,) the detection that stands for each: itself for those that stand for an object.
     """
-    owner = np.arange(len(found.scores))
-    free = np.ones(len(owner), dtype=np.bool_)
-    view, piece = found.view.tolist(), found.piece.tolist()
-    paired = np.flatnonzero(np.diff(pairs.begin)).tolist()
-    for seed in paired:
+    owner, free = list(range(len(found.scores))), [True] * len(found.scores)
+    view, piece, area = found.view.tolist(), found.piece.tolist(), _area(found.boxes).tolist()
+    for seed, others in partners.items():
         if not piece[seed] and free[seed]:
-            twins = [other for other in pairs.of(seed) if free[other] and not piece[other]]
-            owner[twins], free[[seed, *twins]] = seed, False
-    for one in paired:
+            free[seed] = False
+            for other in others:
+                if free[other] and not piece[other]:
+                    owner[other], free[other] = seed, False
+    for one, others in partners.items():
         if piece[one]:
-            for whole in pairs.of(one):
+            for whole in others:
                 if not piece[whole] and owner[whole] == whole:
                     owner[one], free[one] = whole, False
                     break
-    for seed in paired:
+    for seed in partners:
         if not free[seed]:
             continue
         views, members = {view[seed]}, [seed]
         free[seed] = False
         for member in members:  # which grows
-            for other in pairs.of(member):
+            for other in partners[member]:
                 if free[other] and view[other] not in views:
-                    owner[other], free[other] = seed, False
+                    free[other] = False
                     views.add(view[other])
                     members.append(other)
-        sides = found.boxes[members, 2:] - found.boxes[members, :2]
-        owner[members] = members[int(sides.prod(axis=1).argmax())]
-    return owner
+        largest = max(members, key=area.__getitem__)
+        for member in members:
+            owner[member] = largest
+    return np.array(owner, dtype=np.int64)
 
 
 def _unite(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
@@ -239,11 +231,24 @@ def _fuse(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
     averaged = weight > 0
     boxes[averaged] = weighted[averaged] / weight[averaged, None]
     members = np.bincount(owner, minlength=len(owner))
-    views = np.zeros(len(owner), dtype=np.int64)
-    for window in found.windows:
-        views += _inside(boxes, window, found.near)
+    views = _showing(found, boxes)
     total = np.bincount(owner, found.scores, minlength=len(owner))
     return boxes, total / np.maximum(members, np.maximum(views, 1)), labels
+
+
+def _showing(found: Found, boxes: Reals) -> Ints:
+    """How many views show all of each box (N, 4), up to the pixels at which it touches their borders: (N,)."""
+    inside = []
+    for axis in (0, 1):  # windows in rows and columns share their sides
+        sides, of_window = np.unique(found.windows[:, axis::2], axis=0, return_inverse=True)
+        low, high = sides.T[:, :, None]
+        near = found.near[:, axis]
+        within = (boxes[:, axis] >= low - near) & (boxes[:, axis + 2] <= high + near)
+        inside.append([within[side] for side in of_window.tolist()])
+    views = np.zeros(len(boxes), dtype=np.int64)
+    for across, down in zip(*inside, strict=True):
+        views += across & down
+    return views
 
 
 _MERGERS = {"nmm": _unite, "nms": _suppress, "wbf": _fuse}
@@ -251,7 +256,7 @@ _MERGERS = {"nmm": _unite, "nms": _suppress, "wbf": _fuse}
 
 def _overlapping(found: Found, class_agnostic: bool) -> tuple[Ints, Ints]:
     """Pairs of detections of different views, of one class, whose boxes overlap, the better one first."""
-    windows = found.windows
+    windows, columns = found.windows, np.ascontiguousarray(found.boxes.T)
     by_view = np.argsort(found.view, kind="stable")
     begin = np.searchsorted(found.view[by_view], np.arange(len(windows) + 1))
     of_view = [by_view[start:stop] for start, stop in pairwise(begin.tolist())]
@@ -263,8 +268,8 @@ def _overlapping(found: Found, class_agnostic: bool) -> tuple[Ints, Ints]:
         for later in np.flatnonzero((shared[:, :2] < shared[:, 2:]).all(axis=1)):
             theirs = of_view[view + 1 + later]
             # Only what reaches into the part that both show.
-            left, right = (one[_meet(found.boxes[one], shared[later])] for one in (mine, theirs))
-            meet = _meet(found.boxes[left][:, None], found.boxes[right])
+            left, right = (one[_meet(columns[:, one], shared[later])] for one in (mine, theirs))
+            meet = _meet(columns[:, left, None], columns[:, right])
             if not class_agnostic:
                 meet &= found.labels[left][:, None] == found.labels[right]
             i, j = meet.nonzero()
@@ -274,8 +279,9 @@ def _overlapping(found: Found, class_agnostic: bool) -> tuple[Ints, Ints]:
 
 
 def _meet(a: Reals, b: Reals) -> Bools:
-    """Whether boxes share an area: (..., 4) and (..., 4) to (...)."""
-    return np.asarray(np.all((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:]), axis=-1))
+    """Whether boxes share an area: (4, ...) and (4, ...) to (...)."""
+    (left, top, right, bottom), (x1, y1, x2, y2) = a, b
+    return np.asarray((left < x2) & (x1 < right) & (top < y2) & (y1 < bottom))
 
 
 def _clip(boxes: Reals, windows: Reals) -> Reals:
