@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Partners = dict[int, list[int]]
-"""Which detections are likely of one object: those of each that has any, the likeliest first; each pair twice."""
+"""Which others are likely of the same object as a detection, the likeliest first; each pair twice."""
 
 OVERLAP = 0.5
 """Intersection over the smaller area from which two detections are of one object."""
@@ -237,7 +237,7 @@ def _fuse(found: Found, owner: Ints) -> tuple[Reals, Reals, Ints]:
 
 
 def _showing(found: Found, boxes: Reals) -> Ints:
-    """How many views show all of each box (N, 4), up to the pixels at which it touches their borders: (N,)."""
+    """How many views show all of each box (N, 4), up to the pixels at which it touches a border: (N,)."""
     inside = []
     for axis in (0, 1):  # windows in rows and columns share their sides
         sides, of_window = np.unique(found.windows[:, axis::2], axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Formats that have one file for all images: COCO, CSV, CVAT; text by parts, so that memory does not grow."""
+"""Files for all images: COCO, CSV, CVAT, lists of YOLO and VOC; by parts, so that memory does not grow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
+
+import yaml
 
 from pinpoint.predict.found import Found
 
@@ -42,7 +44,8 @@ def coco(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
         ):
             count += 1
             row = {"id": count, "image_id": number, "category_id": label + 1, "bbox": box, "score": score}
-            row |= {"area": box[2] * box[3], "iscrowd": 0} | ({"track_id": track} if track >= 0 else {})
+            row |= {"area": box[2] * box[3], "iscrowd": 0, "segmentation": []}
+            row |= {"track_id": track} if track >= 0 else {}
             yield ("\n" if count == 1 else ",\n") + json.dumps(row)
     yield "]}\n"
 
@@ -78,6 +81,21 @@ def cvat(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     yield "</annotations>\n"
 
 
+def yolo_description(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """YOLO's data.yaml: a data set, as soon as the images are put into its folder `images`."""
+    yield yaml.safe_dump({"train": "images", "val": "images", "names": list(class_names)}, sort_keys=False)
+
+
+def voc_list(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """VOC's list of a split, without which datumaro and CVAT find nothing."""
+    return (f"{found.name}\n" for found in images)
+
+
+def voc_classes(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
+    """CVAT's `name:colour:parts:actions` a class; without it, only VOC's own are known."""
+    return (f"{name}:::\n" for name in class_names)
+
+
 def _csv_row(values: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
@@ -85,8 +103,11 @@ def _csv_row(values: Sequence[object]) -> str:
 
 
 TOGETHER: dict[str, tuple[str, Write]] = {
-    "coco": ("coco.json", coco),
-    "csv": ("detections.csv", table),
-    "cvat": ("cvat.xml", cvat),
+    "coco.json": ("coco", coco),
+    "detections.csv": ("csv", table),
+    "cvat.xml": ("cvat", cvat),
+    "yolo/data.yaml": ("yolo", yolo_description),
+    "voc/ImageSets/Main/train.txt": ("voc", voc_list),
+    "voc/labelmap.txt": ("voc", voc_classes),
 }
-"""By the word of --save: the file, and what is written to it."""
+"""By the file: the word of --save, and what is written to it."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from datamodules.images.windows import Source, open_image
 from pinpoint.predict.found import Found
 from pinpoint.predict.journal import Journal
@@ -76,14 +74,10 @@ class Writer:
                 self.write(found, missing_only=True)
             except ValueError as error:  # its image can no longer be read
                 problems.append(str(error))
-        for word, (name, parts) in TOGETHER.items():
+        for name, (word, parts) in TOGETHER.items():
             if word in self.save:
                 write_whole(self.folder / name, parts(journal, self.class_names))
         if "geojson" in self.save:
             parts_ = geojson.write(journal, self.class_names, problems)
             write_whole(self.folder / geojson.FILE, parts_)
-        if "yolo" in self.save:
-            # A data set, as soon as the images are put into its folder `images`.
-            data = {"train": "images", "val": "images", "names": list(self.class_names)}
-            write_whole(self.folder / "yolo" / "data.yaml", yaml.safe_dump(data, sort_keys=False))
         return problems, counts

@@ -73,6 +73,9 @@ def test_yolo_is_a_data_set_once_the_images_are_put_there(image: Path, tmp_path:
 
 def test_voc(image: Path, tmp_path: Path) -> None:
     write(tmp_path / "out", "voc", found(image))
+    classes = (tmp_path / "out" / "voc" / "labelmap.txt").read_text().splitlines()
+    assert classes == [f"{name}:::" for name in NAMES]  # what CVAT and datumaro ask for
+    assert (tmp_path / "out" / "voc" / "ImageSets" / "Main" / "train.txt").read_text() == "one\n"
     image.parent.rename(tmp_path / "out" / "voc" / "JPEGImages")
     check(read_voc(tmp_path / "out" / "voc", "train", class_names=NAMES), 1e-3)
 
@@ -89,6 +92,7 @@ def test_coco(image: Path, tmp_path: Path) -> None:
     data = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert [one["file_name"] for one in data["images"]] == ["one.png", "none.png"]
     assert [row["score"] for row in data["annotations"]] == found(image).scores.tolist()
+    assert all(row["segmentation"] == [] for row in data["annotations"])  # datumaro warns of each without
     cv2.imwrite(str(image.parent / "none.png"), np.full((*SIZE, 3), 80, np.uint8))
     records = read_coco(tmp_path / "out" / "coco.json", image.parent)
     assert len(records.images.pop().annotations.boxes) == 0
