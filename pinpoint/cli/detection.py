@@ -16,6 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.freed_memory import keep_freed_memory
@@ -28,6 +29,7 @@ from detector.training.batch_size import AutomaticBatch
 from detector.training.checkpoints import LastCheckpoint
 from detector.training.files import WholeFiles
 from detector.training.progress import RunBar
+from detector.training.randomness import StepSeeds
 from detector.training.ranks import RankWatch
 from detector.training.signals import SIGNALS, Stopped
 from pinpoint.cli import slurm
@@ -36,6 +38,7 @@ from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
 from pinpoint.cli.resume import command, drop_later, log_into, require_same, require_state, run_folder
+from pinpoint.cli.run_lock import sole_user
 from pinpoint.cli.strangers import known_classes, naming
 from pinpoint.cli.wrong_values import explain_value
 
@@ -174,10 +177,19 @@ class DetectionCLI(LightningCLI):
         """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.
 
         Raises:
-            ValueError: there is no such checkpoint, or it is of another training.
+            ValueError: there is no such checkpoint, it is of another training, or goes on already.
             Stopped: a signal came, and the run can go on.
         """
-        checkpoint = self.config.ckpt_path
+        with sole_user(self._run_folder()):
+            self._fit(self.config.ckpt_path)
+
+    def _run_folder(self) -> Path | None:
+        """Where this process logs and saves; None for nowhere, as in all ranks but the first."""
+        kinds = (TensorBoardLogger, CSVLogger)
+        folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, kinds)]
+        return Path(folders[0]).absolute() if folders and self.trainer.is_global_zero else None
+
+    def _fit(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             content = load_checkpoint(checkpoint)
             now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
@@ -295,6 +307,7 @@ class DetectionCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFiles()
+        callbacks.insert(0, StepSeeds())
         if trainer.world_size > 1:
             callbacks.insert(0, RankWatch(trainer.global_rank, trainer.local_rank))
         if self.datamodule.automatic_batch:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_MODEL, Run
@@ -110,6 +111,41 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
     go(run, tmp_path, f"--data.num_workers={workers}", f"--ckpt_path={checkpoint}")
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["version_0"]
     assert_same(run.folder, folder)
+
+
+@pytest.fixture(scope="module")
+def dropping() -> str:
+    """A backbone that leaves out some of its branches by chance, drawn from torch's own generator."""
+
+    def tiny_dropping(**options: object) -> torch.nn.Module:
+        return timm.models.mobilenetv4_conv_small_050(drop_path_rate=0.5, **options)
+
+    tiny_dropping.__module__ = "timm.models.mobilenetv3"
+    return timm.models.register_model(tiny_dropping).__name__
+
+
+@pytest.mark.slow
+def test_a_network_that_draws_random_numbers_goes_on_with_the_same_ones(
+    dropping: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"--model.network.backbone={dropping}", "--trainer.limit_val_batches=0"]
+    go(run, tmp_path / "whole", *options)
+    original = Detector.training_step
+    for workers, last in ((0, 2), (2, 3)):  # within an epoch, and at its end
+
+        def strike(self: Detector, *args: object, last: int = last) -> object:
+            if self.global_step == last - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, *args)
+
+        folder, loading = tmp_path / str(workers), f"--data.num_workers={workers}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Detector, "training_step", strike)
+            with pytest.raises(SystemExit):
+                go(run, folder, *options, loading)
+        checkpoint = folder / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+        go(run, folder, *options, loading, f"--ckpt_path={checkpoint}")
+        assert_same(tmp_path / "whole" / "tiny" / "version_0", folder / "tiny" / "version_0")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_one_before(
