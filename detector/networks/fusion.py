@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.networks.base import DetectionNetwork
+from detector.networks.norms import local
 from detector.networks.yolov9.blocks import RepConv
 
 N = TypeVar("N", bound=DetectionNetwork)
@@ -28,7 +29,7 @@ def fuse(network: N) -> N:
     Folded are YOLOv9's RepConv, and all batch norms that take a convolution's output, a timm backbone's too.
     A backbone that uses such an output beside its norm, and so predicts something else, stays as it is.
     """
-    fused = copy.deepcopy(network).eval()
+    fused = local(copy.deepcopy(network)).eval()
     for name, module in list(fused.named_modules()):
         if isinstance(module, RepConv):
             fused.set_submodule(name, _one_convolution(module))

@@ -28,6 +28,7 @@ from detector.networks.fusion import fuse
 from detector.training.batch_size import AutomaticBatch
 from detector.training.checkpoints import LastCheckpoint
 from detector.training.files import WholeFiles
+from detector.training.norm_statistics import CommonNorms
 from detector.training.progress import RunBar
 from detector.training.randomness import StepSeeds
 from detector.training.ranks import RankWatch
@@ -299,10 +300,18 @@ class DetectionCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our bar in the place of Lightning's own, unless the recipe names one."""
+        common = self.config.trainer.sync_batchnorm
+        if common:
+            kwargs["plugins"] = [*(self.config_init.trainer.plugins or []), CommonNorms()]
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:  # Lightning's word for some values
             raise ValueError(f"--trainer: {error}") from error
+        if common and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+            raise ValueError(
+                "--trainer.sync_batchnorm=true: torch brings the statistics of norms together on GPUs alone; "
+                "leave it out on a CPU"
+            )
         named = any("ProgressBar" in c.class_path for c in self.config.trainer.callbacks or [])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
