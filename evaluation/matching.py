@@ -6,6 +6,7 @@ that overlap), T overlap thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -97,18 +98,55 @@ def find_pairs(found: Boxes, objects: Boxes, ignored: Bools, least: float) -> Pa
     images = np.intersect1d(found.image_index, objects.image_index)
     sides = (found.image_index, objects.image_index)
     edges = [np.searchsorted(side, images, where) for side in sides for where in ("left", "right")]
-    parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    nothing = np.empty(0, np.int64)
+    parts: list[tuple[Ints, Ints, Reals]] = [(nothing, nothing, np.empty(0))]
     for first, last, gt_first, gt_last in zip(*edges, strict=True):
-        g = slice(gt_first, gt_last)
-        step = max(BLOCK // (gt_last - gt_first), 1)
-        for start in range(first, last, step):
-            d = slice(start, min(start + step, last))
-            corners, areas = found.corners[d], found.areas[d]
-            overlap = overlaps(corners, areas, objects.corners[g], objects.areas[g], ignored[g])
-            near = (overlap >= least) & (found.labels[d, None] == objects.labels[g])
-            rows, columns = near.nonzero()
-            parts.append((rows + start, columns + gt_first, overlap[near]))
-    return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        d, g = np.arange(first, last), np.arange(gt_first, gt_last)
+        parts += [
+            _near(found, objects, ignored, least, *block)
+            for block in _blocks(found.corners, objects.corners, d, g)
+        ]
+    detection, target, overlap = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((target, detection))
+    return Pairs(detection[order], target[order], overlap[order])
+
+
+def _near(
+    found: Boxes, objects: Boxes, ignored: Bools, least: float, d: Ints, g: Ints
+) -> tuple[Ints, Ints, Reals]:
+    """Pairs among some detections and some objects, by their indices: detection, target, overlap."""
+    overlap = overlaps(found.corners[d], found.areas[d], objects.corners[g], objects.areas[g], ignored[g])
+    near = (overlap >= least) & (found.labels[d, None] == objects.labels[g])
+    rows, columns = near.nonzero()
+    return d[rows], g[columns], overlap[near]
+
+
+def _blocks(corners: Reals, targets: Reals, d: Ints, g: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Detections and objects of one image in blocks of at most `BLOCK` pairs, which hold all that overlap.
+
+    Where there are more pairs, those of other parts of the image, from left to right, are passed over.
+
+    Args:
+        corners: (D, 4) xyxy of the detections.
+        targets: (G, 4) xyxy of the objects.
+        d: (n,) indices of the image's detections.
+        g: (m,) indices of its objects.
+    """
+    if len(d) * len(g) <= BLOCK:
+        yield d, g
+        return
+    d, g = d[np.argsort(corners[d, 0])], g[np.argsort(targets[g, 0])]
+    left, widest = targets[g, 0], (targets[g, 2] - targets[g, 0]).max()
+    todo = [(0, len(d))]
+    while todo:
+        first, last = todo.pop()
+        reach = corners[d[first], 0] - widest, corners[d[first:last], 2].max()
+        start, end = np.searchsorted(left, reach[0]), np.searchsorted(left, reach[1], "right")
+        if (last - first) * (end - start) <= BLOCK or last - first == 1:
+            yield d[first:last], g[start:end]
+        else:
+            middle = (first + last) // 2
+            todo += [(middle, last), (first, middle)]
 
 
 def find_candidates(
