@@ -52,7 +52,7 @@ class VideoFile:
         self.expected = int(self.stream.frames or round(seconds * self.rate))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Frames (H, W, 3) RGB.
+        """Frames (H, W, 3) RGB, upright: turned as the file says, in steps of 90 degrees.
 
         Raises:
             DataError: after the last whole frame, if the file promises more.
@@ -60,7 +60,8 @@ class VideoFile:
         count = 0
         try:
             for frame in self.container.decode(self.stream):
-                yield frame.to_ndarray(format="rgb24")
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield np.ascontiguousarray(turned)
                 count += 1
         except self.av.error.FFmpegError:
             self.expected = max(self.expected, count + 1)

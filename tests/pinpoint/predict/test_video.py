@@ -4,6 +4,7 @@ from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,6 +42,26 @@ def test_frames_come_back(tmp_path: Path) -> None:
 def test_odd_sides_are_filled_up(tmp_path: Path) -> None:
     read = list(VideoFile(write(tmp_path / "clip.mp4", 3, 47, 63)))
     assert read[0].shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("degrees", [90, -90, 180])
+def test_what_a_phone_took_is_upright(tmp_path: Path, degrees: int) -> None:
+    import av
+
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(degrees)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame(1), format="rgb24")))
+        container.mux(stream.encode())
+    (read,) = VideoFile(tmp_path / "clip.mp4")
+    assert read.shape == ((64, 48, 3) if abs(degrees) == 90 else (48, 64, 3))
+    shown = cv2.VideoCapture(str(tmp_path / "clip.mp4")).read()[1]  # OpenCV turns by itself
+    assert np.abs(read[..., ::-1].astype(int) - shown).mean() < 4
+    with VideoWriter(tmp_path / "drawn.mp4", Fraction(10)) as video:
+        video.add(read)
+    (again,) = VideoFile(tmp_path / "drawn.mp4")
+    assert np.abs(again.astype(int) - read).mean() < 4
 
 
 def test_a_video_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
