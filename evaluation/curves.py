@@ -151,16 +151,17 @@ def crowding(results: Results) -> Ints:
     A neighbour is another object of the image, of any class, whose centre lies within three sides (roots of
     the box's area) of the object's centre: near for its size.
     """
+    from scipy.spatial import cKDTree  # late: it takes a while, which scores alone need not wait for
+
     objects = annotated_boxes(results)
     centres = (objects.corners[:, :2] + objects.corners[:, 2:]) / 2
     neighbours = np.zeros(len(centres), dtype=np.int64)
     cuts = np.searchsorted(objects.image_index, np.arange(len(results.image_ids) + 1))
     for first, last in pairwise(cuts):
         here = centres[first:last]
-        squared = ((here[:, None] - here) ** 2).sum(axis=2)
-        near = squared <= 9 * objects.areas[first:last, None]
-        np.fill_diagonal(near, False)
-        neighbours[first:last] = near.sum(axis=1)
+        reach = 3 * np.sqrt(objects.areas[first:last]) * (1 + 1e-12)  # a distance of three sides is near
+        if len(here):
+            neighbours[first:last] = cKDTree(here).query_ball_point(here, reach, return_length=True) - 1
     return neighbours
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from evaluation.coco import ALL_RANGES, average_precision, in_range
 from evaluation.matching import (
     Bools,
+    Boxes,
     Ints,
     Reals,
     annotated_boxes,
+    blocks,
     detected_boxes,
     find_candidates,
     match,
@@ -110,25 +112,9 @@ def find_errors(results: Results, target: Ints) -> Errors:
     false = np.flatnonzero(target == NOTHING)
     cuts = np.searchsorted(results.image_index[false], np.arange(1, len(results.image_ids)))
     for image, d in enumerate(np.split(false, cuts)):
-        first, last = np.searchsorted(objects.image_index, (image, image + 1))
-        if first == last:
-            kind[d] = ERRORS.index("background")
-            continue
-        g = slice(first, last)
-        areas, corners = objects.areas[g], objects.corners[g]
-        iou = overlaps(found.corners[d], found.areas[d], corners, areas, np.zeros(len(areas), np.bool_))
-        same = found.labels[d, None] == objects.labels[g]
-        own, other = iou * same, iou * ~same
-        best_own, best_other = own.max(axis=1), other.max(axis=1)
-        conditions = [
-            (best_own >= BACKGROUND_IOU) & (best_own <= IOU),
-            best_other >= IOU,
-            best_own >= IOU,  # a free object it would have found
-            iou.max(axis=1) <= BACKGROUND_IOU,
-        ]
-        names = ("localisation", "classification", "duplicate", "background")
-        kind[d] = np.select(conditions, [ERRORS.index(n) for n in names], ERRORS.index("both"))
-        culprit[d] = np.select(conditions[:2], [own.argmax(axis=1) + first, other.argmax(axis=1) + first], -1)
+        g = np.arange(*np.searchsorted(objects.image_index, (image, image + 1)))
+        for block in blocks(found.corners, objects.corners, d, g):
+            _sort_block(found, objects, *block, kind, culprit)
 
     about = np.flatnonzero(culprit >= 0)
     about = about[~used[culprit[about]]]
@@ -138,6 +124,27 @@ def find_errors(results: Results, target: Ints) -> Errors:
     missed = ~used
     missed[culprit[about]] = False
     return Errors(kind, culprit, redeems, missed)
+
+
+def _sort_block(found: Boxes, objects: Boxes, d: Ints, g: Ints, kind: Ints, culprit: Ints) -> None:
+    """Type of some false detections and the object that each is about, among some; written in place."""
+    if not len(g):
+        kind[d] = ERRORS.index("background")
+        return
+    areas, corners = objects.areas[g], objects.corners[g]
+    iou = overlaps(found.corners[d], found.areas[d], corners, areas, np.zeros(len(g), np.bool_))
+    same = found.labels[d, None] == objects.labels[g]
+    own, other = iou * same, iou * ~same
+    best_own, best_other = own.max(axis=1), other.max(axis=1)
+    conditions = [
+        (best_own >= BACKGROUND_IOU) & (best_own <= IOU),
+        best_other >= IOU,
+        best_own >= IOU,  # a free object it would have found
+        iou.max(axis=1) <= BACKGROUND_IOU,
+    ]
+    names = ("localisation", "classification", "duplicate", "background")
+    kind[d] = np.select(conditions, [ERRORS.index(n) for n in names], ERRORS.index("both"))
+    culprit[d] = np.select(conditions[:2], [g[own.argmax(axis=1)], g[other.argmax(axis=1)]], -1)
 
 
 def error_costs(results: Results, target: Ints, errors: Errors, classes: int) -> dict[str, dict[str, float]]:

@@ -104,7 +104,7 @@ def find_pairs(found: Boxes, objects: Boxes, ignored: Bools, least: float) -> Pa
         d, g = np.arange(first, last), np.arange(gt_first, gt_last)
         parts += [
             _near(found, objects, ignored, least, *block)
-            for block in _blocks(found.corners, objects.corners, d, g)
+            for block in blocks(found.corners, objects.corners, d, g)
         ]
     detection, target, overlap = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.lexsort((target, detection))
@@ -121,10 +121,11 @@ def _near(
     return d[rows], g[columns], overlap[near]
 
 
-def _blocks(corners: Reals, targets: Reals, d: Ints, g: Ints) -> Iterator[tuple[Ints, Ints]]:
+def blocks(corners: Reals, targets: Reals, d: Ints, g: Ints) -> Iterator[tuple[Ints, Ints]]:
     """Detections and objects of one image in blocks of at most `BLOCK` pairs, which hold all that overlap.
 
-    Where there are more pairs, those of other parts of the image, from left to right, are passed over.
+    Where there are more pairs, those of other parts of the image, from left to right, are passed over. Each
+    detection is in one block, which may be without objects; these keep their order.
 
     Args:
         corners: (D, 4) xyxy of the detections.
@@ -143,7 +144,7 @@ def _blocks(corners: Reals, targets: Reals, d: Ints, g: Ints) -> Iterator[tuple[
         reach = corners[d[first], 0] - widest, corners[d[first:last], 2].max()
         start, end = np.searchsorted(left, reach[0]), np.searchsorted(left, reach[1], "right")
         if (last - first) * (end - start) <= BLOCK or last - first == 1:
-            yield d[first:last], g[start:end]
+            yield d[first:last], np.sort(g[start:end])
         else:
             middle = (first + last) // 2
             todo += [(middle, last), (first, middle)]

@@ -96,6 +96,17 @@ def test_crowding_counts_neighbours_within_three_sides():
     assert crowding(results).tolist() == [1, 1, 0, 1, 0]
 
 
+def test_crowding_is_that_of_all_pairs():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 60, (300, 2))  # whole pixels, so that many are just three sides apart
+    boxes = np.concatenate((corners, corners + rng.integers(0, 5, (300, 2))), 1).astype(np.float32)
+    results, _ = results_of((detections(), annotations(boxes, np.zeros(300))))
+    centres, areas = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    squared = ((centres[:, None] - centres) ** 2).sum(axis=2)
+    assert ((squared == 9 * areas[:, None]) & (squared > 0)).sum() > 10
+    assert crowding(results).tolist() == ((squared <= 9 * areas[:, None]).sum(axis=1) - 1).tolist()
+
+
 def test_recall_by_crowding():
     pair = [square(0, 0, 10), square(12, 0, 10)]
     alone = square(500, 0, 10)

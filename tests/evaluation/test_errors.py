@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from evaluation_cases import annotations, detections, random_image, square
 
+from evaluation import matching
 from evaluation.coco import CocoScores
 from evaluation.errors import (
     ERRORS,
@@ -233,6 +234,18 @@ def test_ap50_is_cocos(seed):
 
 
 # ---- confusion ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 500])
+def test_errors_are_the_same_in_blocks_of_any_size(block, monkeypatch):
+    rng = np.random.default_rng(1)
+    images = [random_image(rng, 2) for _ in range(6)]
+    results, target, whole = analyse(*images)
+    assert {*range(len(ERRORS) - 1)} < set(whole.kind.tolist())  # none is missed, some are true
+    monkeypatch.setattr(matching, "BLOCK", block)
+    parts = find_errors(results, target)
+    for name in ("kind", "culprit", "redeems", "missed"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_confusion_by_class():
