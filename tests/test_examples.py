@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from coco_folder import CocoFolder
@@ -10,6 +11,7 @@ from tiny import TINY_MODEL
 from tiny_data import write_yolo
 
 from examples.custom_loss import CornerLoss
+from examples.picture_of_tiles import main as draw_tiles
 from examples.score_predictions import score
 from examples.train_on_a_folder import train
 from losses.detection import DetectionLoss
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_they_can_be_read_at_a_glance():
     scripts = list((ROOT / "examples").glob("*.py"))
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for path in scripts:
         assert len(path.read_text().splitlines()) < 40, path
 
@@ -59,3 +61,11 @@ def test_score_predictions(tmp_path, capsys):
     assert scores["AP/car"] == pytest.approx(51 / 101)
     assert scores["AR"] == pytest.approx(0.5)
     assert "car" in capsys.readouterr().out
+
+
+def test_picture_of_tiles(tmp_path):
+    draw_tiles(str(ROOT / "detector" / "pretrained" / "scenes"), str(tmp_path / "tiles.jpg"))
+    drawn = cv2.imread(str(tmp_path / "tiles.jpg")).astype(int)
+    assert drawn.shape == (832, 1280, 3)
+    green = (drawn[:512, :, 1] > 180) & (drawn[:512, :, [0, 2]] < 110).all(axis=2)  # boxes of persons
+    assert green[:, 640:].sum() > green[:, :640].sum() > 0
