@@ -24,17 +24,21 @@ ROOT = Path(__file__).parents[1]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of two ranks; three validation images, so that their shards are uneven."""
     root = tmp_path_factory.mktemp("ddp")
-    options = [*tiny_scenes(root), *TINY_MODEL, f"--trainer.logger.init_args.save_dir={root}"]
-    options += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    options += ["--trainer.max_epochs=2", "--trainer.logger.init_args.name=ddp"]
-    script(root, "train.py", *options)
+    script(root, "train.py", *training(root))
     return root / "ddp" / "version_0"
 
 
-def script(folder: Path, name: str, *options: str) -> None:
+def training(root: Path) -> list[str]:
+    """Options of two ranks, whose data and run folder lie in one folder."""
+    options = [*tiny_scenes(root), *TINY_MODEL, f"--trainer.logger.init_args.save_dir={root}"]
+    options += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    return [*options, "--trainer.max_epochs=2", "--trainer.logger.init_args.name=ddp"]
+
+
+def script(folder: Path, name: str, *options: str, launcher: tuple[str, ...] = ()) -> None:
     """Run a script of ours in a process of its own, and show its output if it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PINPOINT_TRACEBACK": "1"}
-    command = [sys.executable, str(ROOT / name), *options]
+    command = [sys.executable, *launcher, str(ROOT / name), *options]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -67,6 +71,22 @@ def test_two_ranks_evaluate_too(run: Path, tmp_path: Path) -> None:
     assert one["AR"] != one["whole_images"]["AR"]
     predictions = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
     assert predictions[0] == predictions[1]
+
+
+def test_torchrun_trains_to_the_weights_of_two_devices(run: Path) -> None:
+    root = run.parents[1]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    # Without validations, which move no weight.
+    options = [*training(root), "--trainer.logger.init_args.name=torchrun", "--trainer.limit_val_batches=0"]
+    script(root, "train.py", *options, launcher=launcher)
+    ours, theirs = (
+        torch.load(folder / "checkpoints" / "last.ckpt") for folder in (run, root / "torchrun" / "version_0")
+    )
+    assert ours["global_step"] == theirs["global_step"] >= 2
+    for part in ("state_dict", "current_model_state"):
+        assert ours[part].keys() == theirs[part].keys()
+        for name, value in ours[part].items():
+            assert torch.equal(value, theirs[part][name]), (part, name)
 
 
 def test_the_first_rank_draws_what_all_ranks_found(run: Path) -> None:

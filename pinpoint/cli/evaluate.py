@@ -55,6 +55,9 @@ def main(args: list[str] | None = None) -> None:
     cli = DetectionCLI.from_file(options.ckpt_path, overrides)
     if options.split == "test" and cli.datamodule.test_split != "test":
         raise ValueError("the data has no test split: name one where its format can, or score --split val")
+    limit = f"limit_{options.split}_batches"
+    if not tiling.plain and str(getattr(cli.trainer, limit)) != "1.0":  # a whole 1 is one batch
+        raise ValueError(f"--trainer.{limit} does not go with tiles and other views: leave it out")
     if options.output is None and not Path(options.ckpt_path).exists():
         raise ValueError("there is no folder of the model for its results: use --output DIR")
     folder = options.output or results_folder(Path(options.ckpt_path), options.split, overrides, tiling)
@@ -88,8 +91,8 @@ def main(args: list[str] | None = None) -> None:
     if whole is not None:
         facts |= {"views": asdict(tiling), "whole_images": whole}
     outputs = Outputs(folder, options.submission, against)
-    limit = cli.model.postprocess.max_detections
-    text, analysis = write_evaluation(data, results, cli.model.last_scores, limit, facts, outputs)
+    most = cli.model.postprocess.max_detections
+    text, analysis = write_evaluation(data, results, cli.model.last_scores, most, facts, outputs)
     print(text)
     if whole is not None:
         print(f"\nwhole images beside {tiling.label}\n{format_trade(whole, cli.model.last_scores)}")

@@ -82,6 +82,7 @@ def test_flips_scales_and_suppression_are_switches(
     ("options", "message"),
     [
         (["--tile", "0"], "at least one pixel, got [0]"),
+        (["--tile", "640", "--trainer.limit_val_batches", "1"], "limit_val_batches does not go with tiles"),
         (["--tile", "640", "--overlap", "1"], "must lie in [0, 1), got 1"),
         (["--scales", "500"], "does not fit in memory"),
     ],
