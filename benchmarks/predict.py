@@ -5,7 +5,7 @@
 Each of six processes holds one network: ours (nano) and YOLO11n, both untrained with 80 classes, in torch,
 ONNX and OpenVINO. They read the same made JPEGs of 640x512 px, in turn, round after round, so that a busy
 neighbour slows all of them. Each predicts as its command does by default: files from a folder, decoded,
-letterboxed, in batches of 8 (ours) or 1 (theirs), to boxes in pixels of the image; nothing is drawn, ours
+letterboxed, in batches of 4 (ours) or 1 (theirs), to boxes in pixels of the image; nothing is drawn, ours
 notes what is done. Seconds are those of the clock and of the process's CPUs, threads included.
 
 Thresholds are the defaults (0.3 and 0.25), so neither finds anything. Input is 640x512 px for both: theirs
@@ -105,7 +105,7 @@ def ours(threads: int, kind: str, folder: str, images: str) -> None:
         export(Wish(kind, str(path), exported, checked=False))
         path = exported
     model, items = load(path, "cpu"), find_items([images])
-    look = Look(model.thresholds(None), Tiling(), 8, track=False)
+    look = Look(model.thresholds(None), Tiling(), 4, track=False)
     results = Path(folder) / "results"
 
     def run() -> None:

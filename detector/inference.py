@@ -116,7 +116,7 @@ class Model:
         *,
         thresholds: float | Mapping[str, float] | None = None,
         bgr: bool = False,
-        batch_size: int = 8,
+        batch_size: int = 4,
         tile: int | Sequence[int] | None = None,
         overlap: float = 0.2,
         whole: bool = False,
@@ -169,7 +169,7 @@ class Model:
         return found[0] if single else found
 
     def find(
-        self, sources: Iterable[AnySource], tiling: Tiling, batch_size: int = 8
+        self, sources: Iterable[AnySource], tiling: Tiling, batch_size: int = 4
     ) -> Iterator[tuple[AnySource, Detections]]:
         """Look at images one after the other, and merge what the views of each find.
 
@@ -229,7 +229,7 @@ class Model:
         return tiling.views(size, self.facts.image_size)
 
     @torch.inference_mode()
-    def look(self, jobs: Iterable[tuple[Source, View]], batch_size: int = 8) -> Iterator[Detections]:
+    def look(self, jobs: Iterable[tuple[Source, View]], batch_size: int = 4) -> Iterator[Detections]:
         """What each view of its image finds, in their order, in batches; the next is read meanwhile.
 
         Args:

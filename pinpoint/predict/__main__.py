@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threshold", nargs="+", default=[], metavar="SCORE", help=text)
     add("--recursive", action="store_true", help="look into the subfolders of folders")
     add("--track", action="store_true", help="number objects that stay the same from frame to frame")
-    add("--batch_size", type=int, default=8, help="images, or tiles, that are looked at together")
+    add("--batch_size", type=int, default=4, help="images, or tiles, that are looked at together")
     add("--suppression", choices=["nms", "soft"], help="as the model was trained to be scored if not given")
     add("--class_agnostic", action="store_true", default=None, help="classes suppress each other")
     add("--device", default="auto", help="cpu, cuda; auto for a GPU where there is one")

@@ -52,7 +52,7 @@ class Wish:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     recursive: bool = False
     track: bool = False
-    batch_size: int = 8
+    batch_size: int = 4
     device: str = "auto"
     restart: bool = False
     tile: Sequence[int] | None = None
