@@ -1,6 +1,7 @@
 """What tests of several packages share: one tiny training run on generated scenes."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 os.environ.setdefault("PINPOINT_TRACEBACK", "1")  # a failing script shows where
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a script, nohup pytest &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
@@ -29,6 +33,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of two epochs on tiny scenes."""
+    torch.set_num_threads(1)  # it may be made before any test's `one_thread`
     root = tmp_path_factory.mktemp("run")
     scenes = tiny_scenes(root)
     train.main(
