@@ -42,7 +42,9 @@ from datamodules.freed_memory import keep_freed_memory
 from detector.assigner import TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.averaging import move, pair
 from detector.graphs import Replayed
+from detector.networks.base import DetectionNetwork
 from detector.networks.network import Network
+from detector.networks.yolov9.network import YOLOv9
 from losses.detection import DetectionLoss
 
 PARTS = ("forward", "loss", "backward", "rest")
@@ -79,12 +81,19 @@ class Side(Protocol):
 
 
 class Pinpoint:
-    """The network of `configs/default.yaml` with the default assigner and loss."""
+    """A network of ours, that of `configs/default.yaml` if not told, with the default assigner and loss."""
 
     def __init__(
-        self, strides: list[int], size: int, device: torch.device, compiled: bool, graphs: bool
+        self,
+        strides: list[int],
+        size: int,
+        device: torch.device,
+        compiled: bool,
+        graphs: bool,
+        network: DetectionNetwork | None = None,
     ) -> None:
-        self.network = Network(CLASSES, (size, size), channels=80, strides=strides).to(device)
+        network = network or Network(CLASSES, (size, size), channels=80, strides=strides)
+        self.network = network.to(device)
         self.pairs = pair(copy.deepcopy(self.network), self.network)
         if compiled:
             self.network.compile(dynamic=True)
@@ -225,6 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add = parser.add_argument
     add("--peers", nargs="*", default=[], help="Ultralytics' models, such as yolo11n yolo26n yolov8-p2")
+    add("--yolov9", nargs="*", default=[], help="sizes of ours that are trained as well: t s m c")
     add("--size", type=int, default=320, help="side of the images, pixels")
     add("--batch", type=int, default=16, help="images a batch")
     add("--objects", type=int, default=25, help="objects an image")
@@ -251,6 +261,10 @@ def main() -> None:
     sides: dict[str, Side] = {
         "pinpoint": Pinpoint(args.strides, args.size, args.device, args.compile, args.graphs)
     }
+    for one in args.yolov9:
+        other = YOLOv9(CLASSES, (args.size, args.size), one, args.strides)
+        how_trained = args.strides, args.size, args.device, args.compile, args.graphs
+        sides[f"our YOLOv9-{one}"] = Pinpoint(*how_trained, other)
     sides |= {name: Ultralytics(name, args.device, args.compile) for name in args.peers}
     for name, side in sides.items():
         start = time.perf_counter()
@@ -273,7 +287,7 @@ def main() -> None:
     unit = "CPU ms" if args.cpu_seconds else "ms"
     print(f"torch {torch.__version__}, {where}, {mode}; {args.batch} images of {args.size} px,")
     print(f"{args.objects} objects each, strides {args.strides}; medians of {args.rounds} rounds, {unit}\n")
-    print(f"| | step | theirs / ours | {' | '.join(PARTS)} |" + (" peak GB |" if cuda else ""))
+    print(f"| | step | this / ours | {' | '.join(PARTS)} |" + (" peak GB |" if cuda else ""))
     print("|---" * (7 + cuda) + "|")
     for name, side in sides.items():
         ratio = median(theirs / ours for theirs, ours in zip(wholes[name], wholes["pinpoint"], strict=True))
