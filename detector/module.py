@@ -375,9 +375,9 @@ class Detector(LightningModule):
         """
         self.require_classes(checkpoint)
         self.thresholds = checkpoint.get("thresholds", self.thresholds)
-        if self.trainer.is_global_zero:  # they are sums over all ranks
-            assigned: dict[str, Tensor] = checkpoint.get("assigned", {})
-            self.assigned = {name: value.to(self.device) for name, value in assigned.items()}
+        own = self.trainer.is_global_zero  # they are sums over all ranks, and all ranks must have some
+        assigned: dict[str, Tensor] = checkpoint.get("assigned", {})
+        self.assigned = {name: value.to(self.device) * own for name, value in assigned.items()}
 
     def require_classes(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse weights of other classes.

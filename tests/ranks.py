@@ -137,6 +137,14 @@ def stopped(folder: Path, world: int) -> None:
         trainer.fit(model(), data(folder, 7))
 
 
+def gone_on(folder: Path, world: int) -> dict[str, float]:
+    """What is logged where `stopped`'s checkpoint goes on: a validation, no step before the epoch's end."""
+    (checkpoint,) = folder.rglob("*.ckpt")
+    trainer = quiet_trainer(world, max_epochs=1, num_sanity_val_steps=0)
+    trainer.fit(model(), data(folder, 7), ckpt_path=checkpoint)
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "assigner" in name}
+
+
 def killed(trainer: Trainer, rank: int) -> None:
     """Kill this process, if it is a rank."""
     if trainer.global_step == 2 and trainer.global_rank == rank:

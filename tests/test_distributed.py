@@ -107,7 +107,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     walks = ("walk:1", "walk:2", "walk:3")
     with pytest.MonkeyPatch.context() as patch:  # as users see errors
         patch.delenv("PINPOINT_TRACEBACK", raising=False)
-        return on_ranks(folder, *walks, "lost_image:2", "killed_first:2", "killed_second:2", "stopped:2")
+        faults = ("lost_image:2", "killed_first:2", "killed_second:2", "stopped:2", "gone_on:2")
+        return on_ranks(folder, *walks, *faults)
 
 
 def test_ranks_with_few_images_or_none_score_as_one_does(ended: dict[str, Ended]) -> None:
@@ -154,3 +155,10 @@ def test_a_signal_to_one_rank_in_a_validation_ends_all_and_loses_nothing(ended: 
     assert "error: rank 0 stops, as rank 1 was asked to" in ranks.said
     (checkpoint,) = ranks.checkpoints
     assert torch.load(checkpoint)["global_step"] == 1  # of the one step before
+
+
+def test_ranks_that_go_on_at_an_epochs_end_log_its_objects_together(ended: dict[str, Ended]) -> None:
+    ranks = ended["gone_on:2"]
+    assert ranks.codes == [0, 0], ranks.said
+    assert ranks.results[0] == ranks.results[1]
+    assert ranks.results[0]

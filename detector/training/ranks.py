@@ -74,6 +74,8 @@ class RankWatch(Callback):
         elif first.split("\n", 2)[2] != own.split("\n", 2)[2]:
             self._heed(first)
         self._finish()
+        if self.local_rank > 0:
+            _wait_for_end(os.getppid())
         # Whatever else the end waits for.
         timer = threading.Timer(GRACE, os._exit, [_code(exception)])
         timer.daemon = True
@@ -130,6 +132,13 @@ def _connect() -> Any:  # noqa: ANN401  # torch's stores are not typed
     # Runs that torchrun starts again find the store of the time before.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return distributed.PrefixStore(f"pinpoint/{attempt}", store)  # type: ignore[attr-defined]
+
+
+def _wait_for_end(parent: int) -> None:
+    """Let the first rank end before this one: Lightning's launcher kills it where a child has failed."""
+    patience = time.monotonic() + GRACE
+    while os.getppid() == parent and time.monotonic() < patience:
+        time.sleep(PERIOD / 5)
 
 
 def _code_of(failure: str) -> int:
