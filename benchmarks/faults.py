@@ -1,12 +1,14 @@
 """Breaks trainings off at random moments and holds what they come to against one that nobody disturbed.
 
     python benchmarks/faults.py kills --workers 0 2 4 --runs 4 --kills 3
+    python benchmarks/faults.py kills --workers 0 2 --ranks 2 --runs 2 --epochs 16
     python benchmarks/faults.py signals --workers 0 2
     python benchmarks/faults.py long --epochs 60
     python benchmarks/faults.py cost
 
 Networks and images are tiny, with mosaic and canvases of varying size. One rank is forked from a process that
-has imported everything; two are started as `--trainer.devices=2` starts them.
+has imported everything; two are started as `--trainer.devices=2` starts them, which takes longer than three
+epochs: give them more, or all kills come before the first step.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -220,12 +222,12 @@ def pairs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, 
         How many workers and ranks they have, seconds that the undisturbed one took, it, the new one.
     """
     for ranks, workers in product(args.ranks, args.workers):
-        whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks)
+        whole = Training(folder / f"whole-{workers}-{ranks}", folder / "data", workers, ranks, args.epochs)
         begin = time.monotonic()
         finish(whole)
         seconds = time.monotonic() - begin
         for number in range(args.runs):
-            broken = Training(folder / f"run-{workers}-{ranks}-{number}", folder / "data", workers, ranks)
+            broken = replace(whole, folder=folder / f"run-{workers}-{ranks}-{number}")
             yield f"{workers} workers, {ranks} ranks", seconds, whole, broken
 
 
@@ -344,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=4, help="trainings for each number of workers and ranks")
     parser.add_argument("--kills", type=int, default=3, help="kills or signals of each")
-    parser.add_argument("--epochs", type=int, default=60, help="of the long training")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
