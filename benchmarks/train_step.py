@@ -8,11 +8,11 @@
 
 All take steps in turn, in one process, on the same random images and objects; the order turns round every
 round. A ratio is the median over rounds of theirs / ours, so a busy neighbour, who slows both, cancels. Each
-is trained as its own trainer does it: ours in channels_last layout everywhere, theirs on GPUs alone, both
-with AdamW and gradients clipped at 10. On a GPU a step is timed as a whole, and its parts in steps of their
-own, because waiting at the end of each part costs what the parts overlap. `--cpu-seconds` times the process's
-own CPU time, which a busy machine disturbs less than the clock. On a CPU malloc keeps freed memory, as it
-does in our trainings; it does so for all sides, which share a process.
+is trained as its own trainer does it: ours in channels_last layout everywhere, theirs on GPUs alone; ours
+with MuonAdamW, theirs with AdamW, both with gradients clipped at 10. On a GPU a step is timed as a whole, and
+its parts in steps of their own, because waiting at the end of each costs what they overlap. `--cpu-seconds`
+times the process's own CPU time, which a busy machine disturbs less than the clock. On a CPU malloc keeps
+freed memory, as it does in our trainings; it does so for all sides, which share a process.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from detector.graphs import Replayed
 from detector.networks.base import DetectionNetwork
 from detector.networks.network import Network
 from detector.networks.yolov9.network import YOLOv9
+from detector.training.muon import MuonAdamW
 from losses.detection import DetectionLoss
 
 PARTS = ("forward", "loss", "backward", "rest")
@@ -102,7 +103,9 @@ class Pinpoint:
         kernels = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, weight_decay=0.05, fused=True)
+        self.optimizer = MuonAdamW(groups, lr=1e-4, weight_decay=0.05)
+        for group in self.optimizer.param_groups:
+            group["fused"] = True
 
     def parts(self, batch: Batch) -> Sequence[Callable[[], None]]:
         """Forward, loss, backward, rest."""

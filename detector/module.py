@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, Optimizer
 
 from datamodules.batch import Batch
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
@@ -27,6 +27,7 @@ from detector.networks.head import Predictions
 from detector.networks.recomputation import recomputed
 from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
+from detector.training.muon import MuonAdamW
 from detector.training.nonfinite import clip, require_finite, spoil
 from detector.training.positions import settle, summed
 from detector.training.schedule import lr_factor
@@ -77,7 +78,7 @@ class Detector(LightningModule):
         loss: DetectionLoss,
         assigner: TaskAlignedAssigner,
         postprocess: Postprocess,
-        optimizer: OptimizerCallable = lambda p: AdamW(p, lr=4e-3, weight_decay=0.05),
+        optimizer: OptimizerCallable = lambda p: MuonAdamW(p, lr=4e-3, weight_decay=0.05),
         backbone_lr: float = 1.0,
         warmup: float = 0.05,
         final_lr: float = 0.01,

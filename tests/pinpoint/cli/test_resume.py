@@ -39,7 +39,7 @@ def refused(checkpoint: dict[str, Any], cli: DetectionCLI) -> str:
     [
         ("--model.network.channels=24", "--model.network.channels=16 (this run has 24)"),
         ("--model.network.strides=[4,8,16]", "--model.network.strides=[8, 16, 32] (this run has [4, 8, 16])"),
-        ("--model.optimizer=SGD", "--model.optimizer=AdamW (this run has SGD)"),
+        ("--model.optimizer=SGD", "--model.optimizer=MuonAdamW (this run has SGD)"),
         ("--model.freeze=backbone", "--model.freeze=None (this run has backbone)"),
     ],
 )

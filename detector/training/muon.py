@@ -1,0 +1,134 @@
+"""An optimizer that moves a kernel in all of its directions alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.optimizer import ParamsT
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of x, x^3 and x^5; five times in a row they bring singular values into 0.7 to 1.2."""
+
+ITERATIONS = 5
+
+LEAST = 4
+"""Rows and columns of a matrix that is worth it: with fewer there is hardly a direction to choose."""
+
+
+class MuonAdamW(AdamW):
+    """Muon for kernels, AdamW for all else: norms, biases, depthwise filters.
+
+    A kernel of a dense convolution is a matrix, output channels by inputs of a point. Its step is the
+    momentum of its gradients with all singular values set to about 1, so that directions which gradients
+    seldom show are learned as fast as those that dominate each batch.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: times the learning rate, the share that a step takes off a weight of either kind.
+        momentum: share of the momentum that a step keeps; Nesterov's.
+        gain: root mean square of a step's change of a kernel, in learning rates.
+
+    Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks (the iteration and its
+    coefficients); Liu et al. 2025, Muon is Scalable for LLM Training (one root mean square for all shapes).
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 4e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.05,
+        momentum: float = 0.95,
+        gain: float = 0.75,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        for name, value in (("momentum", momentum), ("gain", gain)):
+            self.defaults[name] = value
+            for group in self.param_groups:
+                group.setdefault(name, value)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401  # what the closure gives
+        """Take a step; `found_inf`, a tensor that is 1 where there are no numbers, leaves it out."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        kernels = [
+            (group, [p for p in group["params"] if p.grad is not None and is_kernel(p)])
+            for group in self.param_groups
+        ]
+        gradients = {p: p.grad for _, parameters in kernels for p in parameters}
+        for parameter in gradients:
+            parameter.grad = None  # so that AdamW passes over it
+        super().step()
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        for group, parameters in kernels:
+            alike = defaultdict(list)
+            for parameter in parameters:
+                alike[parameter.shape].append(parameter)
+            for same in alike.values():
+                self._step(group, same)
+        return loss
+
+    def _step(self, group: dict[str, Any], kernels: Sequence[Tensor]) -> None:
+        """Move kernels of one shape."""
+        for kernel in kernels:
+            if not self.state[kernel]:  # AdamW reads "step" of all of them
+                self.state[kernel] = {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(kernel)}
+        buffers = [self.state[kernel]["momentum_buffer"] for kernel in kernels]
+        gradient = torch.stack([kernel.grad for kernel in kernels])  # type: ignore[misc]
+        kept: float | Tensor = 1.0
+        if (found_inf := getattr(self, "found_inf", None)) is not None:
+            kept = 1 - found_inf
+            gradient = gradient.masked_fill(found_inf > 0, 0)
+        momentum = torch.stack(buffers)
+        momentum += (gradient - momentum) * ((1 - group["momentum"]) * kept)
+        torch._foreach_copy_(buffers, list(momentum))
+        step = orthogonal(gradient.lerp(momentum, group["momentum"]).flatten(2))
+        step *= group["lr"] * group["gain"] * max(step.shape[1:]) ** 0.5 * kept
+        change = step.view_as(gradient).to(gradient.dtype) + (
+            torch.stack(list(kernels)) * (group["lr"] * group["weight_decay"] * kept)
+        )
+        torch._foreach_sub_(list(kernels), list(change))
+
+
+def is_kernel(parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix, or a dense convolution's kernel: not depthwise, not a few numbers."""
+    if parameter.ndim < 2 or parameter.shape[1] == 1:
+        return False
+    return min(len(parameter), parameter[0].numel()) >= LEAST
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The matrices with singular values of about 1, 0.7 to 1.2, in place of their own; in float32.
+
+    Args:
+        matrices: (K, M, N), of any scale.
+
+    Returns:
+        (K, M, N) float32; zeros for zeros.
+    """
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices.float() if wide else matrices.float().mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    # Each iteration multiplies x by a polynomial of x x^T, so only small square matrices change on the way.
+    a, b, c = QUINTIC
+    gram = x @ x.mT
+    whole = torch.eye(len(gram[0]), device=x.device).expand_as(gram)
+    for _ in range(ITERATIONS):
+        factor = torch.baddbmm(b * gram, gram, gram, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        whole, gram = factor @ whole, factor @ gram @ factor
+    result: Tensor = whole @ x
+    return result if wide else result.mT
