@@ -27,14 +27,12 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     Raises:
         ValueError: no file, not a checkpoint, a damaged one, or one that train.py did not write.
     """
-    if is_shared(path):
-        return load_shared(path)
-    if not Path(path).is_file():
+    if not is_shared(path) and not Path(path).is_file():
         raise ValueError(
             f"no checkpoint at {path}: give the best.ckpt or last.ckpt of a run folder. A new training "
             "starts from other weights with --model.init_from"
         )
-    checkpoint: dict[str, Any] = read_intact(path)
+    checkpoint: dict[str, Any] = load_shared(path) if is_shared(path) else read_intact(path)
     require_checkpoint(path, checkpoint)
     return checkpoint
 

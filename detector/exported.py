@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.facts import ModelFacts
+from detector.intact import is_configuration
 from detector.postprocess import Detections
 
 METADATA, METADATA_PREFIX = "pinpoint", "pinpoint."
@@ -78,6 +79,8 @@ class ExportedForward:
                 f"{path} was not written by export.py: it does not say its classes, size and preprocessing"
             )
         self.facts, self.config = ModelFacts.from_json(metadata["facts"]), metadata["config"]
+        if not is_configuration(self.config):
+            raise ValueError(f"{path} was not written by export.py: its config is not a configuration")
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) uint8 RGB to logits (B, A, C) and boxes (B, A, 4) xyxy pixels of the input."""

@@ -22,7 +22,7 @@ def is_shared(path: str) -> bool:
 
 
 def load_shared(path: str) -> dict[str, Any]:
-    """Read a shared model as the checkpoint that it was made from.
+    """Read a shared model as the checkpoint that it was made from; its parts may yet be anything.
 
     Args:
         path: hf://ORGANISATION/NAME or hf://ORGANISATION/NAME@REVISION, fetched once and kept in the hub's
@@ -36,15 +36,14 @@ def load_shared(path: str) -> dict[str, Any]:
     """
     folder = local_folder(path)
     try:
-        described: dict[str, Any] = json.loads((folder / HUB_CONFIG).read_text("utf-8"))
+        described = json.loads((folder / HUB_CONFIG).read_text("utf-8"))
         weights = load_file(folder / HUB_WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{path} is not a model of export.py --format hub: {error}") from error
-    if described.get("library_name") != LIBRARY:
-        raise ValueError(
-            f"{path} was made by {described.get('library_name', 'something else')}, not by Pinpoint"
-        )
-    return {**described, "config": yaml.safe_dump(described["config"]), "state_dict": weights}
+    maker = described.get("library_name") if isinstance(described, dict) else None
+    if maker != LIBRARY:
+        raise ValueError(f"{path} was made by {maker or 'something else'}, not by Pinpoint")
+    return {**described, "config": yaml.safe_dump(described.get("config")), "state_dict": weights}
 
 
 def local_folder(path: str) -> Path:

@@ -64,7 +64,7 @@ def require_checkpoint(path: str, checkpoint: Any) -> None:  # noqa: ANN401  # w
     names, weights = checkpoint["class_names"], checkpoint["state_dict"]
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(f"{path} is no checkpoint of train.py: its class_names are not a list of names")
-    if not _is_configuration(checkpoint["config"]):
+    if not is_configuration(checkpoint["config"]):
         raise ValueError(f"{path} is no checkpoint of train.py: its config is not a configuration")
     for part in ("state_dict", "current_model_state"):
         weights = checkpoint.get(part, weights)
@@ -74,7 +74,8 @@ def require_checkpoint(path: str, checkpoint: Any) -> None:  # noqa: ANN401  # w
             raise ValueError(f"{path} holds weights that are not numbers, {spoiled} and perhaps others")
 
 
-def _is_configuration(text: object) -> bool:
+def is_configuration(text: object) -> bool:
+    """Whether this is YAML with the sections of a training's configuration that a model needs."""
     try:
         config = load_yaml(text) if isinstance(text, str) else None
     except (ValueError, yaml.YAMLError):

@@ -48,7 +48,7 @@ class MuonAdamW(AdamW):
         eps: float = 1e-8,
         weight_decay: float = 0.05,
         momentum: float = 0.95,
-        gain: float = 0.75,
+        gain: float = 1.5,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         for name, value in (("momentum", momentum), ("gain", gain)):

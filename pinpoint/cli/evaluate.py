@@ -56,7 +56,8 @@ def main(args: list[str] | None = None) -> None:
     if options.split == "test" and cli.datamodule.test_split != "test":
         raise ValueError("the data has no test split: name one where its format can, or score --split val")
     limit = f"limit_{options.split}_batches"
-    if not tiling.plain and str(getattr(cli.trainer, limit)) != "1.0":  # a whole 1 is one batch
+    batches = getattr(cli.trainer, limit)  # of them, if whole, or a share
+    if not tiling.plain and (isinstance(batches, int) or batches < 1):
         raise ValueError(f"--trainer.{limit} does not go with tiles and other views: leave it out")
     if options.output is None and not Path(options.ckpt_path).exists():
         raise ValueError("there is no folder of the model for its results: use --output DIR")

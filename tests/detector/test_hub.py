@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from detector.checkpoint import load_checkpoint
 from detector.hub import is_shared, load_shared
 
 
@@ -30,6 +31,21 @@ def test_a_folder_is_a_checkpoint_again(tmp_path: Path) -> None:
 def test_a_folder_of_another_library(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="made by transformers, not by Pinpoint"):
         load_shared(folder(tmp_path, '{"library_name": "transformers"}'))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("[]", "made by something else"),
+        ('{"library_name": "pinpoint"}', "lacks class_names"),
+        ('{"library_name": "pinpoint", "class_names": "car"}', "class_names are not a list of names"),
+        ('{"library_name": "pinpoint", "class_names": ["car"]}', "config is not a configuration"),
+        ('{"library_name": "pinpoint", "class_names": ["car"], "config": {"model": 1}}', "is not a config"),
+    ],
+)
+def test_folders_with_parts_that_are_missing_or_wrong(config: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(folder(tmp_path, config))
 
 
 def test_damaged_folders(tmp_path: Path) -> None:
