@@ -184,7 +184,10 @@ def differences(whole: Path, broken: Path) -> list[str]:
     if rows(whole) != rows(broken):
         found.append("results.csv")
     curves, others = scalars(whole), scalars(broken)
-    found += [tag for tag in curves.keys() | others.keys() if curves.get(tag) != others.get(tag)]
+    for tag in sorted(curves.keys() | others.keys()):
+        expected, shown = curves.get(tag, []), others.get(tag, [])
+        if shown != expected:
+            found.append(f"{tag} shown twice" if list(dict.fromkeys(shown)) == expected else tag)
     return found
 
 

@@ -29,7 +29,7 @@ from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
 from detector.training.muon import MuonAdamW
 from detector.training.nonfinite import clip, require_finite, spoil
-from detector.training.positions import settle, summed
+from detector.training.positions import by_rank, settle
 from detector.training.schedule import lr_factor
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
@@ -365,7 +365,7 @@ class Detector(LightningModule):
         checkpoint["class_names"] = self.class_names
         checkpoint["thresholds"] = self.thresholds
         require_finite(checkpoint)
-        checkpoint["assigned"] = summed(self.trainer, self.assigned)
+        checkpoint["assigned"] = by_rank(self.trainer, self.assigned)
         settle(self.trainer, checkpoint["loops"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -376,9 +376,13 @@ class Detector(LightningModule):
         """
         self.require_classes(checkpoint)
         self.thresholds = checkpoint.get("thresholds", self.thresholds)
-        own = self.trainer.is_global_zero  # they are sums over all ranks, and all ranks must have some
-        assigned: dict[str, Tensor] = checkpoint.get("assigned", {})
-        self.assigned = {name: value.to(self.device) * own for name, value in assigned.items()}
+        self.assigned = {}
+        for name, value in checkpoint.get("assigned", {}).items():
+            shares = value.to(self.device).view(-1, len(SIZE_BINS))
+            if len(shares) == self.trainer.world_size:
+                self.assigned[name] = shares[self.trainer.global_rank]
+            else:  # all ranks must have some
+                self.assigned[name] = shares.sum(0) * self.trainer.is_global_zero
 
     def require_classes(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse weights of other classes.

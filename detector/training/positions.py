@@ -56,6 +56,7 @@ def _level(progress: dict[str, Any]) -> None:
         counts["completed"] = counts["ready"] = counts["started"] = counts["processed"]
 
 
-def summed(trainer: Trainer, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sums over all ranks of what each has counted, for a checkpoint, which the first rank alone writes."""
-    return {name: trainer.strategy.reduce(value.clone(), reduce_op="sum") for name, value in values.items()}
+def by_rank(trainer: Trainer, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """(R, ...): what each of R ranks has counted, for a checkpoint, which the first one alone writes."""
+    ranks = trainer.world_size
+    return {name: trainer.strategy.all_gather(v).view(ranks, *v.shape) for name, v in values.items()}

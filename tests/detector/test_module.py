@@ -277,3 +277,16 @@ def test_prediction_images_stop_at_their_number_and_leave_unsure_predictions_out
     assert [call.args[0] for call in shown] == ["predictions/0", "predictions/1"]
     assert torch.equal(shown[0].args[1], draw(one, 0, found, 0.6, ["a", "b"]))
     assert not torch.equal(shown[0].args[1], draw(one, 0, found, 0.3, ["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "rank", "expected"), [(2, 0, 1.0), (2, 1, 2.0), (1, 0, 3.0), (3, 0, 3.0), (3, 2, 0.0)]
+)
+def test_a_rank_goes_on_with_its_own_counts_and_other_numbers_of_ranks_with_the_sums(
+    ranks: int, rank: int, expected: float
+) -> None:
+    model = detector()
+    model._trainer = SimpleNamespace(world_size=ranks, global_rank=rank, is_global_zero=rank == 0)
+    shares = torch.tensor([[1.0] * 4, [2.0] * 4])
+    model.on_load_checkpoint({"class_names": model.class_names, "assigned": {"score": shares}})
+    assert model.assigned["score"].tolist() == [expected] * 4
