@@ -272,6 +272,11 @@ class DetectionCLI(LightningCLI):
                 f"--trainer.strategy={strategy} divides the weights among the ranks, and their average needs "
                 "them whole: use ddp"
             )
+        if "spawn" in f"{strategy} {getattr(trainer.strategy, 'init_args', '')}":
+            raise ValueError(
+                f"--trainer.strategy={strategy} sends the training to new processes as a pickle, which the "
+                "command line's callables are not: use ddp, or ddp_fork on CPUs"
+            )
         callbacks = trainer.callbacks = _once(trainer.callbacks or [])
         for callback in callbacks:
             name = callback.class_path.rpartition(".")[2]
