@@ -33,8 +33,8 @@ class MuonAdamW(AdamW):
         betas: of AdamW.
         eps: of AdamW.
         weight_decay: times the learning rate, the share that a step takes off a weight of either kind.
-        momentum: share of the momentum that a step keeps; Nesterov's.
-        gain: root mean square of a step's change of a kernel, in learning rates.
+        kernel_momentum: share of a kernel's momentum that a step keeps; Nesterov's.
+        kernel_gain: root mean square of a step's change of a kernel, in learning rates.
 
     Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks (the iteration and its
     coefficients); Liu et al. 2025, Muon is Scalable for LLM Training (one root mean square for all shapes).
@@ -47,11 +47,12 @@ class MuonAdamW(AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.05,
-        momentum: float = 0.95,
-        gain: float = 1.5,
+        kernel_momentum: float = 0.95,
+        kernel_gain: float = 1.5,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        for name, value in (("momentum", momentum), ("gain", gain)):
+        # Not `momentum`, which an optimizer that is chosen in its place would be given.
+        for name, value in (("kernel_momentum", kernel_momentum), ("kernel_gain", kernel_gain)):
             self.defaults[name] = value
             for group in self.param_groups:
                 group.setdefault(name, value)
@@ -93,10 +94,10 @@ class MuonAdamW(AdamW):
             kept = 1 - found_inf
             gradient = gradient.masked_fill(found_inf > 0, 0)
         momentum = torch.stack(buffers)
-        momentum += (gradient - momentum) * ((1 - group["momentum"]) * kept)
+        momentum += (gradient - momentum) * ((1 - group["kernel_momentum"]) * kept)
         torch._foreach_copy_(buffers, list(momentum))
-        step = orthogonal(gradient.lerp(momentum, group["momentum"]).flatten(2))
-        step *= group["lr"] * group["gain"] * max(step.shape[1:]) ** 0.5 * kept
+        step = orthogonal(gradient.lerp(momentum, group["kernel_momentum"]).flatten(2))
+        step *= group["lr"] * group["kernel_gain"] * max(step.shape[1:]) ** 0.5 * kept
         change = step.view_as(gradient).to(gradient.dtype) + (
             torch.stack(list(kernels)) * (group["lr"] * group["weight_decay"] * kept)
         )

@@ -59,7 +59,7 @@ def test_which_weights_are_kernels() -> None:
 def test_kernels_step_as_with_torchs_muon_and_the_rest_as_with_adamw() -> None:
     start, ours, adamw = network(), network(), network()
     lr, gain, decay = 0.01, 0.75, 0.1
-    optimizer = MuonAdamW(ours.parameters(), lr=lr, weight_decay=decay, gain=gain)
+    optimizer = MuonAdamW(ours.parameters(), lr=lr, weight_decay=decay, kernel_gain=gain)
     rest = torch.optim.AdamW(adamw.parameters(), lr=lr, weight_decay=decay)
     # Torch's takes matrices alone, counts gain in fifths, and multiplies its decay by the raised rate.
     kernels = [p for p in start.parameters() if is_kernel(p)]
@@ -118,12 +118,12 @@ def test_a_step_without_numbers_is_left_out_to_the_bit() -> None:
 
 def test_it_goes_on_from_its_state() -> None:
     whole = network()
-    optimizer = MuonAdamW(whole.parameters(), momentum=0.9)
+    optimizer = MuonAdamW(whole.parameters(), kernel_momentum=0.9)
     for step in range(2):
         give_gradients(whole, seed=step)
         optimizer.step()
     again = copy.deepcopy(whole)
-    resumed = MuonAdamW(again.parameters(), momentum=0.5)
+    resumed = MuonAdamW(again.parameters(), kernel_momentum=0.5)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     give_gradients(whole, again, seed=2)
     optimizer.step()
