@@ -108,7 +108,8 @@ def is_kernel(parameter: Tensor) -> bool:
     """Whether a parameter is a matrix, or a dense convolution's kernel: not depthwise, not a few numbers."""
     if parameter.ndim < 2 or parameter.shape[1] == 1:
         return False
-    return min(len(parameter), parameter[0].numel()) >= LEAST
+    rows = parameter.shape[0]
+    return min(rows, parameter.numel() // rows) >= LEAST
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -124,12 +125,19 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = matrices.float() if wide else matrices.float().mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     # Each iteration multiplies x by a polynomial of x x^T, so only small square matrices change on the way.
-    a, b, c = QUINTIC
     gram = x @ x.mT
-    whole = torch.eye(len(gram[0]), device=x.device).expand_as(gram)
-    for _ in range(ITERATIONS):
-        factor = torch.baddbmm(b * gram, gram, gram, alpha=c)
-        factor.diagonal(dim1=1, dim2=2).add_(a)
-        whole, gram = factor @ whole, factor @ gram @ factor
+    factor = whole = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        whole = factor @ whole
     result: Tensor = whole @ x
     return result if wide else result.mT
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """Times x on its right, x x^T being (K, M, M), one iteration of x."""
+    a, b, c = QUINTIC
+    result = torch.baddbmm(b * gram, gram, gram, alpha=c)
+    result.diagonal(dim1=1, dim2=2).add_(a)
+    return result
