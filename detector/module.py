@@ -29,7 +29,7 @@ from detector.parameters import parameter_groups
 from detector.postprocess import Detections, Postprocess
 from detector.training.muon import MuonAdamW
 from detector.training.nonfinite import clip, require_finite, spoil
-from detector.training.positions import by_rank, settle
+from detector.training.positions import by_rank, own_share, settle
 from detector.training.schedule import lr_factor
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
@@ -376,13 +376,8 @@ class Detector(LightningModule):
         """
         self.require_classes(checkpoint)
         self.thresholds = checkpoint.get("thresholds", self.thresholds)
-        self.assigned = {}
-        for name, value in checkpoint.get("assigned", {}).items():
-            shares = value.to(self.device).view(-1, len(SIZE_BINS))
-            if len(shares) == self.trainer.world_size:
-                self.assigned[name] = shares[self.trainer.global_rank]
-            else:  # all ranks must have some
-                self.assigned[name] = shares.sum(0) * self.trainer.is_global_zero
+        counted = own_share(self.trainer, checkpoint.get("assigned", {}))
+        self.assigned = {name: value.to(self.device) for name, value in counted.items()}
 
     def require_classes(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse weights of other classes.

@@ -60,3 +60,10 @@ def by_rank(trainer: Trainer, values: Mapping[str, Tensor]) -> dict[str, Tensor]
     """(R, ...): what each of R ranks has counted, for a checkpoint, which the first one alone writes."""
     ranks = trainer.world_size
     return {name: trainer.strategy.all_gather(v).view(ranks, *v.shape) for name, v in values.items()}
+
+
+def own_share(trainer: Trainer, counted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What this rank goes on with of `by_rank`: its own; with another number of ranks, the first has all."""
+    ranks, rank = trainer.world_size, trainer.global_rank
+    shares = {name: value.view(-1, value.shape[-1]) for name, value in counted.items()}
+    return {name: s[rank] if len(s) == ranks else s.sum(0) * (rank == 0) for name, s in shares.items()}
