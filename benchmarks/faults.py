@@ -349,9 +349,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=4, help="trainings for each number of workers and ranks")
     parser.add_argument("--kills", type=int, default=3, help="kills or signals of each")
-    parser.add_argument("--epochs", type=int, default=3, help="of each training")
+    parser.add_argument("--epochs", type=int, help="of each training: 3, in the long one 60")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    args.epochs = args.epochs or (60 if args.campaign == "long" else 3)
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(int(CAMPAIGNS[args.campaign](args, Path(folder)) > 0))
 

@@ -45,6 +45,7 @@ from detector.graphs import Replayed
 from detector.networks.base import DetectionNetwork
 from detector.networks.network import Network
 from detector.networks.yolov9.network import YOLOv9
+from detector.parameters import parameter_groups
 from detector.training.muon import MuonAdamW
 from losses.detection import DetectionLoss
 
@@ -100,10 +101,7 @@ class Pinpoint:
             self.network.compile(dynamic=True)
         self.run = Replayed(self.network) if graphs else self.network
         self.criterion, self.assigner = DetectionLoss("ciou").to(device), TaskAlignedAssigner()
-        kernels = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": kernels}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = MuonAdamW(groups, lr=1e-4, weight_decay=0.05)
+        self.optimizer = MuonAdamW(parameter_groups(self.network), lr=1e-4, weight_decay=0.05)
         for group in self.optimizer.param_groups:
             group["fused"] = True
 

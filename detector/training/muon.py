@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,7 +82,7 @@ class MuonAdamW(AdamW):
                 self._step(group, same)
         return loss
 
-    def _step(self, group: dict[str, Any], kernels: Sequence[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], kernels: list[Tensor]) -> None:
         """Move kernels of one shape."""
         for kernel in kernels:
             if not self.state[kernel]:  # AdamW reads "step" of all of them
@@ -98,10 +98,8 @@ class MuonAdamW(AdamW):
         torch._foreach_copy_(buffers, list(momentum))
         step = orthogonal(gradient.lerp(momentum, group["kernel_momentum"]).flatten(2))
         step *= group["lr"] * group["kernel_gain"] * max(step.shape[1:]) ** 0.5 * kept
-        change = step.view_as(gradient).to(gradient.dtype) + (
-            torch.stack(list(kernels)) * (group["lr"] * group["weight_decay"] * kept)
-        )
-        torch._foreach_sub_(list(kernels), list(change))
+        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"] * kept)
+        torch._foreach_sub_(kernels, list(step.view_as(gradient).to(gradient.dtype)))
 
 
 def is_kernel(parameter: Tensor) -> bool:

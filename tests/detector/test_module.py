@@ -286,7 +286,7 @@ def test_a_rank_goes_on_with_its_own_counts_and_other_numbers_of_ranks_with_the_
     ranks: int, rank: int, expected: float
 ) -> None:
     model = detector()
-    model._trainer = SimpleNamespace(world_size=ranks, global_rank=rank, is_global_zero=rank == 0)
+    model._trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
     shares = torch.tensor([[1.0] * 4, [2.0] * 4])
     model.on_load_checkpoint({"class_names": model.class_names, "assigned": {"score": shares}})
     assert model.assigned["score"].tolist() == [expected] * 4
