@@ -89,7 +89,7 @@ def ours(threads: int, kind: str, folder: str, images: str) -> None:
     from pinpoint.predict.journal import Journal
     from pinpoint.predict.outputs.writer import Writer
     from pinpoint.predict.runner import Look, Runner
-    from pinpoint.predict.sources import find_items
+    from pinpoint.predict.sources import find_files, name_items
 
     torch.set_num_threads(threads)
     path = Path(folder) / "nano.ckpt"
@@ -104,7 +104,7 @@ def ours(threads: int, kind: str, folder: str, images: str) -> None:
         exported = Path(folder) / f"nano{ENDINGS[kind]}"
         export(Wish(kind, str(path), exported, checked=False))
         path = exported
-    model, items = load(path, "cpu"), find_items([images])
+    model, items = load(path, "cpu"), name_items(find_files([images]), {})
     look = Look(model.thresholds(None), Tiling(), 4, track=False)
     results = Path(folder) / "results"
 

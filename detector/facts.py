@@ -18,7 +18,7 @@ FILL = 127
 class ModelFacts:
     """What travels with the weights: in a checkpoint's place, or in the metadata of an exported file.
 
-    Images are RGB, scaled to fit `image_size`, centred, with `fill` around them.
+    Images are RGB, if of three channels, scaled to fit `image_size`, centred, with `fill` around them.
 
     Attributes:
         class_names: name of each class index.
@@ -36,6 +36,11 @@ class ModelFacts:
     postprocess: Mapping[str, Any]
     in_channels: int = 3
     fill: int = FILL
+
+    @property
+    def bands(self) -> int:
+        """Channels that its images are read with: a network of one takes the mean of three."""
+        return 3 if self.in_channels == 1 else self.in_channels
 
     def to_json(self) -> str:
         """As one line of JSON."""

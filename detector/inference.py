@@ -13,14 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from datamodules.drawing import draw_found
+from datamodules.drawing import as_rgb, draw_found
 from datamodules.images.decoding import read_image_file
 from datamodules.images.windows import Decoded, Source, open_image
 from detector.exported import ExportedForward, is_exported
@@ -30,11 +31,9 @@ from detector.postprocess import Detections, Postprocess, Suppression
 from detector.tiling.merging import merge_views
 from detector.tiling.views import Merge, Tiling, View
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    OneImage = str | Path | NDArray[np.uint8] | Image | Tensor
-    """A file; (H, W, 3) or grey (H, W) uint8; a PIL image; a (3, H, W) tensor, uint8 or float in [0, 1]."""
+OneImage = str | Path | NDArray[np.uint8] | Image.Image | Tensor
+"""A file; (H, W, 3) or grey (H, W) uint8; a PIL image; a (3, H, W) tensor, uint8 or float in [0, 1]. For a
+model of more channels those in place of three."""
 
 __all__ = ["FALLBACK", "Forward", "Model", "ModelFacts", "Prediction", "load"]
 
@@ -69,7 +68,8 @@ class Prediction(Detections):
         Raises:
             ValueError: the file of the image is no longer there.
         """
-        drawn = read_image_file(self.image) if isinstance(self.image, str) else self.image.copy()
+        seen = read_image_file(self.image, bands=None) if isinstance(self.image, str) else self.image
+        drawn = as_rgb(seen).copy()
         words = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
         draw_found(drawn, self.boxes.numpy(), self.labels.numpy(), words)
         return drawn
@@ -157,8 +157,11 @@ class Model:
         model = model.above(least) if tiling.plain else model
         single = not isinstance(images, list | tuple)
         every: Sequence[OneImage] = [images] if single else images  # type: ignore[assignment,list-item]
+        bands = self.facts.bands
         sources = (
-            open_image(str(image)) if isinstance(image, str | Path) else Decoded(to_rgb(image, bgr))
+            open_image(str(image), bands)
+            if isinstance(image, str | Path)
+            else Decoded(to_pixels(image, bgr, bands))
             for image in every
         )
         found = []
@@ -331,20 +334,19 @@ def _load_checkpoint(path: str, device: str) -> Model:
     return Model(forward, facts, device=where)
 
 
-def to_rgb(image: Any, bgr: bool = False) -> NDArray[np.uint8]:  # noqa: ANN401  # see `OneImage`
-    """The pixels of an image: (H, W, 3) uint8 RGB.
+def to_pixels(image: Any, bgr: bool = False, bands: int = 3) -> NDArray[np.uint8]:  # noqa: ANN401  # see `OneImage`
+    """The pixels of an image that is there: (H, W, bands) uint8, RGB if three, as displayed.
 
     Args:
         image: see `OneImage`.
-        bgr: swap the channels of an array or tensor.
+        bgr: swap the first three channels of an array or tensor.
+        bands: channels that are wanted.
 
     Raises:
-        ValueError: of no such kind.
+        ValueError: of no such kind, or with others.
     """
-    if isinstance(image, str | Path):
-        return read_image_file(str(image))
-    if hasattr(image, "convert"):  # of PIL, which need not be there
-        return np.asarray(image.convert("RGB"))
+    if isinstance(image, Image.Image):
+        image, bgr = _pixels_of_pil(image), False
     if isinstance(image, Tensor):
         if image.is_floating_point():
             image = (image * 255).round().clamp(0, 255).byte()
@@ -354,10 +356,21 @@ def to_rgb(image: Any, bgr: bool = False) -> NDArray[np.uint8]:  # noqa: ANN401 
         raise ValueError(f"an image must be a path, PIL image, tensor or array of uint8, not {kind}")
     if image.ndim == 2:
         image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+    if bands == 3 and image.ndim == 3 and image.shape[2] in (1, 4):  # grey, or with transparency
+        image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    if image.ndim != 3 or image.shape[2] != bands or not image.size:
         raise ValueError(
-            f"an image must be (height, width) and 3 or 4 channels (tensors: these first), not {image.shape}"
+            f"an image must be (height, width) and {'3 or 4' if bands == 3 else bands} channels (tensors: "
+            f"these first), not {image.shape}"
         )
-    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
-    rgb: NDArray[np.uint8] = image[..., ::-1] if bgr else image
-    return rgb
+    pixels: NDArray[np.uint8] = np.dstack((image[..., 2::-1], image[..., 3:])) if bgr else image
+    return pixels
+
+
+def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
+    """As a file of it would be read: turned, and of 16 bits the upper ones, where Pillow would clip them."""
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        upper: NDArray[np.uint8] = np.clip(np.asarray(turned) >> 8, 0, 255).astype(np.uint8)
+        return upper
+    return np.asarray(turned.convert("RGB"))

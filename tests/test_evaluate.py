@@ -15,6 +15,7 @@ from datamodules.batch import Annotations, ImageInfo
 from datamodules.formats.visdrone import CLASS_NAMES
 from datamodules.images.decoding import image_loader, read_image
 from datamodules.records import Record, Records
+from detector.tiling.views import Tiling
 from evaluation import visdrone
 from pinpoint.cli.detection import DetectionCLI, load_checkpoint
 from pinpoint.cli.evaluate import results_folder
@@ -110,6 +111,10 @@ def test_a_moved_checkpoint_is_scored_beside_itself(run: Run, tmp_path: Path, mo
 def test_results_are_named_after_what_was_scored() -> None:
     best = Path("/runs/custom/version_0/checkpoints/best.ckpt")
     assert results_folder(best, "val", []) == Path("/runs/custom/version_0/evaluation_val")
+    soft = results_folder(best, "val", ["--model.postprocess.suppression=soft"])
+    assert soft.name == "evaluation_val_suppression-soft"
+    tiled = {results_folder(best, "val", [], Tiling(640, overlap)).name for overlap in (0.2, 0.3)}
+    assert tiled == {"evaluation_val_tiles-640", "evaluation_val_tiles-640-overlap-0.3"}
     assert results_folder(best.with_name("last.ckpt"), "test", ["--data.yaml=x/boats.yaml"]) == Path(
         "/runs/custom/version_0/evaluation_test_last_boats"
     )
@@ -259,6 +264,8 @@ def test_another_run_of_other_images(run: Run, capsys, monkeypatch, tmp_path: Pa
     message = fails(capsys, monkeypatch, evaluate.main, args)
     assert "image 999" in message
     assert str(file) in message
+    # What took the time is there.
+    assert {"metrics.json", "predictions.json", "images.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
 # TensorBoard

@@ -16,7 +16,7 @@ from datamodules.files import exists, files_below, is_image, read_bytes, read_te
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
 from datamodules.formats.values import IGNORE_FLAGS, flag, number, side
-from datamodules.images.headers import Header, annotated_turn, check_images, images_in, refuse_same_names
+from datamodules.images.headers import annotated_turn, check_images, images_in, refuse_same_names
 from datamodules.problems import DataError, Problems
 from datamodules.records import Records, Split
 
@@ -92,7 +92,8 @@ def read_voc(
         if path in headers:
             file = _annotation_file(root, stem)
             with problems.of_file(file, "restore it, or take it off the split's list", path):
-                images.append(_read_objects(file, path, image_id, headers[path], categories, problems))
+                image = ImageRows(path, image_id, f"{stem}{path.suffix}", headers[path])
+                images.append(_read_objects(file, image, categories, problems))
     return categories.records(images, problems)
 
 
@@ -129,10 +130,8 @@ def _annotation_file(root: Path, stem: str) -> Path:
     return sidecar(root / "Annotations" / f"{stem}.xml")
 
 
-def _read_objects(
-    file: Path, path: Path, image_id: int, header: Header, categories: Categories, problems: Problems
-) -> ImageRows:
-    """An image with the objects of its file.
+def _read_objects(file: Path, image: ImageRows, categories: Categories, problems: Problems) -> ImageRows:
+    """An image, with the objects of its file.
 
     Raises:
         OSError: if there is no such file.
@@ -141,11 +140,10 @@ def _read_objects(
     tree = _parse(file)
     height, width = (side(tree.findtext(f"size/{key}"), key) for key in ("height", "width"))
     size = (height, width) if height and width else None
-    frame = annotated_turn(path, header, size, str(file), problems)
-    image = ImageRows(path, image_id, path.name, header, frame)
+    image.frame = annotated_turn(image.path, image.header, size, str(file), problems)
     for row, entry in enumerate(tree.findall("object")):
         place = f"{file}: object[{row}]"
-        with problems.of_row(place, "correct or remove it", path):
+        with problems.of_row(place, "correct or remove it", image.path):
             label = categories.label_by_name(_text(entry, "name"), place)
             left, top, right, bottom = (number(_text(entry, f"bndbox/{key}"), key) for key in CORNERS)
             ignore = any([flag(entry.findtext(key), key) for key in IGNORE_FLAGS])

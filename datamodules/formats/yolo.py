@@ -7,6 +7,7 @@ points, `class cx cy w h px1 py1 [v1] ...`; https://docs.ultralytics.com/dataset
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -170,10 +171,11 @@ def read_yolo(
     paths = _image_paths(description, split)
     headers = check_images(paths, description.file, problems)
     images, unlabelled, poses = [], [], PoseSuspicion()
-    for image_id, path in enumerate(paths, start=1):
+    file_names = _file_names(paths, description.file.parent)
+    for image_id, (path, name) in enumerate(zip(paths, file_names, strict=True), start=1):
         if path not in headers:
             continue
-        image = ImageRows(path, image_id, _relative(path, description.file.parent), headers[path])
+        image = ImageRows(path, image_id, name, headers[path])
         label_file = sidecar(label_path(path))
         if exists(label_file):
             _read_rows(label_file, image, description.key_points, categories, problems, poses)
@@ -230,8 +232,15 @@ def _listed(file: Path) -> set[Path]:
     return {named_below(file.parent, row.strip()) for row in rows if row.strip()}
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+def _file_names(paths: Sequence[Path], folder: Path) -> list[str]:
+    """Where images lie in the folder of the data.yaml, or if some do not, in the innermost that holds all."""
+    if not all(path.is_relative_to(folder) for path in paths):
+        paths = [Path(os.path.abspath(path)) for path in paths]
+        try:
+            folder = Path(os.path.commonpath([path.parent for path in paths]))
+        except ValueError:  # on several drives
+            return [path.name for path in paths]
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def _read_rows(

@@ -21,11 +21,22 @@ SCAN = 0xDA
 OFFSETS_AND_LENGTHS = ((273, 279), (324, 325))
 """TIFF's tags of strips and of tiles: where each begins, and its number of bytes."""
 
+UNREAD = {
+    **{33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA"},
+    **{50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"},
+}
+"""TIFF's compressions that OpenCV's library lacks."""
+
 COMPRESSION, JPEG_IN_TIFF, JPEG_TABLES = 259, 7, 347
 """TIFF's tag of the compression, its number of JPEG, and the tag of what that cannot be decoded without."""
 
 FIRST_PICTURE = 0xB002
 """MPO's tag of the list of pictures."""
+
+
+def unread_compression(image: Image.Image) -> str | None:
+    """Name of the compression of an image if it is one that is not read."""
+    return UNREAD.get(image.tag_v2.get(COMPRESSION)) if image.format == "TIFF" else None  # type: ignore[attr-defined]
 
 
 def is_complete(image: Image.Image, file: BinaryIO) -> bool:

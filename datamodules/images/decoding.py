@@ -30,6 +30,12 @@ REDUCTIONS = (1, 2, 4, 8)
 JPEG = b"\xff\xd8\xff"
 """First bytes of a JPEG file."""
 
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF file, small and large."""
+
+EXTRA_SAMPLES, MULTIPLIED = 338, (1,)
+"""TIFF's tag of what a fourth channel is, and its value where the colours are multiplied by it already."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -140,14 +146,22 @@ def read_image(record: Record, k: int = 1, reduced_decode: bool = True) -> NDArr
     return _read(record.path, record.info.size, record.turn, record.bands, k, reduced_decode)
 
 
-def read_image_file(path: str) -> NDArray[np.uint8]:
-    """Decode an image that no data set lists: (h, w, 3) uint8 RGB, as displayed.
+def read_image_file(path: str, bands: int | None = 3) -> NDArray[np.uint8]:
+    """Decode an image that no data set lists: (h, w, bands) uint8, RGB if three, as displayed.
+
+    Args:
+        path: the file.
+        bands: channels that are wanted; None for all of an array, and colours of all else.
 
     Raises:
-        DataError: if the file cannot be read rightly.
+        DataError: if the file cannot be read rightly, or has others.
     """
-    header = read_header(Path(path))
-    return _read(path, header.size, header.turn, header.bands if path.lower().endswith(ARRAY) else 3)
+    header, array = read_header(Path(path)), path.lower().endswith(ARRAY)
+    bands = bands or (header.bands if array else 3)
+    # What a TIFF has beyond colour is dropped where it is not wanted; an array does not say what that is.
+    if header.bands != bands and (bands != 3 or array):
+        raise DataError(f"{path} has {header.bands} channels, and {bands} are wanted: convert it")
+    return _read(path, header.size, header.turn, bands)
 
 
 def _read(
@@ -162,7 +176,7 @@ def _read(
             size, image = _decode(data, stored, k, reduced_decode and whole_blocks)
         else:
             size, image = _decode_bands(data, path, bands)
-    except (OSError, ValueError, cv2.error):
+    except (OSError, SyntaxError, ValueError, cv2.error):
         problem = "is not a readable image" if os.path.exists(path) else "does not exist"
         message = f"{path} {problem}: restore the file or remove it from the annotations"
         raise DataError(message) from None
@@ -196,12 +210,31 @@ def _decode(
             )
         except ValueError:
             pass  # a rare kind, or damaged: OpenCV's to judge
+    if data.startswith(TIFF) and (coloured := _without_fourth(data)) is not None:
+        return coloured.shape[:2], coloured
     # IMREAD_COLOR_RGB would swap the colours of some formats.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise cv2.error("not an image")
     return image.shape[:2], cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+
+
+def _without_fourth(data: bytes) -> NDArray[np.uint8] | None:
+    """Colours of a TIFF with a fourth channel beside them, often near infrared; None for all others.
+
+    cv2 would multiply the colours by it, as by transparency.
+
+    Raises:
+        OSError, SyntaxError: it cannot be decoded.
+    """
+    try:
+        file = Image.open(io.BytesIO(data))
+    except OSError:  # Pillow does not know all kinds
+        return None
+    with file:
+        beside = file.mode == "RGBA" and file.tag_v2.get(EXTRA_SAMPLES) != MULTIPLIED  # type: ignore[attr-defined]
+        return np.ascontiguousarray(np.asarray(file)[..., :3]) if beside else None
 
 
 def _decode_bands(data: bytes, path: str, bands: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
@@ -213,7 +246,7 @@ def _decode_bands(data: bytes, path: str, bands: int) -> tuple[tuple[int, int], 
     if path.lower().endswith(ARRAY):
         image = np.load(io.BytesIO(data), allow_pickle=False)
     else:
-        # Not cv2, which multiplies the colours by a fourth channel, as by transparency.
+        # Not cv2, see `_without_fourth`.
         with Image.open(io.BytesIO(data)) as file:
             image = np.dstack([np.asarray(page) for page in ImageSequence.Iterator(file)])
     if image.dtype == np.uint16:

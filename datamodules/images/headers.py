@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
 from datamodules.files import files_below, is_image, require_file
-from datamodules.images.completeness import is_complete
+from datamodules.images.completeness import is_complete, unread_compression
 from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
 from datamodules.problems import DataError, Problems
 from datamodules.progress import progress_bar
@@ -56,9 +55,6 @@ LARGEST_IMAGE = 2**28
 # Pillow refuses to read even the size of an image of twice this number; its own limit is 0.09 * 2**30, which
 # a large aerial image passes.
 Image.MAX_IMAGE_PIXELS = 2**30
-
-PNG_TAIL = 4096
-"""Number of last bytes of a PNG in which EXIF is looked for, where it is not before the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +100,13 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
             f"{folder}: files that are no images by their ending are left out ({kinds}): convert to JPEG or "
             "PNG what is one"
         )
-    images = [path for path in files if is_image(path)]
-    # Other trainers keep decoded copies as arrays beside the images.
+    return sorted(without_copies([path for path in files if is_image(path)]))
+
+
+def without_copies(images: Sequence[Path]) -> list[Path]:
+    """The images without those arrays in which other trainers keep decoded copies beside them."""
     originals = {path.with_suffix("") for path in images if path.suffix.lower() != ARRAY}
-    return sorted(
-        path for path in images if path.suffix.lower() != ARRAY or path.with_suffix("") not in originals
-    )
+    return [path for path in images if path.suffix.lower() != ARRAY or path.with_suffix("") not in originals]
 
 
 def same_names(paths: Iterable[Path]) -> list[list[Path]]:
@@ -214,13 +211,8 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
         if path.suffix.lower() == ARRAY:
             return _inspect_array(path)
         with path.open("rb") as file, Image.open(file) as image:
-            kind, mode, tail = image.format or "", image.mode, b""
-            if kind == "PNG":
-                position, length = file.tell(), file.seek(0, os.SEEK_END)
-                file.seek(max(length - PNG_TAIL, 0))
-                tail = file.read()
-                file.seek(position)
-            orientation = read_orientation(image, tail)
+            kind, mode = image.format or "", image.mode
+            orientation = read_orientation(image, file)
             size = image.height, image.width
             header = Header(
                 size=size if kind == "TIFF" else displayed_size(size, orientation),
@@ -233,6 +225,8 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
                 return f"is a {kind} file, which cannot be read: convert it to JPEG or PNG"
             if size[0] * size[1] > LARGEST_IMAGE:
                 return f"has more than 2^28 pixels ({size[1]}x{size[0]}): cut it into tiles"
+            if (compression := unread_compression(image)) is not None:
+                return f"is compressed by {compression}, which is not read: save it with deflate or LZW"
             if not is_complete(image, file):
                 return f"is truncated: restore the file or remove it from {source}"
     except FileNotFoundError as error:

@@ -6,6 +6,9 @@ first transposed, then as 1, 2, 4 and 3 in the order 5, 6, 8, 7. CIPA DC-008 (Ex
 
 from __future__ import annotations
 
+import os
+from typing import BinaryIO
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +21,26 @@ UPRIGHT = 1
 
 MIRRORED_X, MIRRORED_Y, TRANSPOSED = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
 
+BACK = {6: 8, 8: 6}
+"""Orientation that undoes another; the rest undo themselves."""
 
-def read_orientation(image: Image.Image, tail: bytes = b"") -> int:
+PNG_TAIL = 4096
+"""Number of last bytes of a PNG in which EXIF is looked for, where it is not before the pixels."""
+
+
+def read_orientation(image: Image.Image, file: BinaryIO) -> int:
     """Orientation of an image file, 1 to 8; what is no such number counts as upright.
 
     Args:
         image: opened, not loaded.
-        tail: the last bytes of the file, where a PNG may say it too.
+        file: the file that it was opened from; a PNG may say it at the end.
     """
     try:
         if image.format == "TIFF":
             value = image.tag_v2.get(ORIENTATION)  # type: ignore[attr-defined]
         else:
             exif = Image.Exif()
-            exif.load(_exif(image, tail))
+            exif.load(_exif(image, file))
             value = exif.get(ORIENTATION)
     # Damaged EXIF brings Pillow to raise nearly anything; the pixels may be fine.
     except Exception:
@@ -39,9 +48,13 @@ def read_orientation(image: Image.Image, tail: bytes = b"") -> int:
     return value if isinstance(value, int) and value in range(1, 9) else UPRIGHT
 
 
-def _exif(image: Image.Image, tail: bytes) -> bytes:
+def _exif(image: Image.Image, file: BinaryIO) -> bytes:
     if "exif" in image.info or image.format != "PNG":
         return image.info.get("exif", b"")  # type: ignore[no-any-return]
+    position, length = file.tell(), file.seek(0, os.SEEK_END)
+    file.seek(max(length - PNG_TAIL, 0))
+    tail = file.read()
+    file.seek(position)
     start = tail.find(b"eXIf")
     return tail[start + 4 : start + 4 + int.from_bytes(tail[start - 4 : start])] if start >= 4 else b""
 

@@ -29,6 +29,9 @@ LARGEST_CANVAS = 2**26
 
 MOST_VIEWS = 10**6
 
+OVERLAP = 0.2
+"""Least share of a tile that the next one shows too, if no other is asked for."""
+
 STRIDE = 32
 """Sides of a scaled canvas are multiples of it: that of the coarsest pyramid level."""
 
@@ -100,7 +103,7 @@ class Tiling:
     """
 
     tile: int | Sequence[int] | None = None
-    overlap: float = 0.2
+    overlap: float = OVERLAP
     whole: bool = False
     scales: Sequence[float] = (1.0,)
     flip: bool = False
@@ -136,6 +139,8 @@ class Tiling:
     def label(self) -> str:
         """What is looked at in a few words, such as "tiles 640 whole flip"."""
         tiles = ["tiles", *map(str, self.sides)] if self.sides else []
+        if tiles and self.overlap != OVERLAP:
+            tiles += ["overlap", f"{self.overlap:g}"]
         scales = [] if tuple(self.scales) == (1.0,) else ["scales", *(f"{scale:g}" for scale in self.scales)]
         merge = [self.merge] if self.merge != "nmm" else []
         return " ".join([*tiles, *(["whole"] * self.whole), *scales, *(["flip"] * self.flip), *merge])

@@ -81,7 +81,8 @@ def write_evaluation(
         The scores as text, and what the report shows.
 
     Raises:
-        ValueError: if the other run has other images, or result files would have the same name.
+        ValueError: if the other run has other images, or result files would have the same name; all else is
+            written by then.
     """
     names, limit = data.class_names, max_detections
     counts = {"images": len(results.image_ids), "objects": len(results.gt_labels)}
@@ -102,22 +103,28 @@ def write_evaluation(
             official = visdrone_scores(data.visdrone_annotations, data, results)
             metrics["visdrone"] = official
             texts.append(format_visdrone(official))
-    if outputs.against is not None:
-        other = read_predictions(outputs.against, results, data.category_ids)
-        found = differences(results, other, len(names), limit)
-        metrics["against"] = {
-            "predictions": str(outputs.against),
-            **{name: asdict(d) | {"difference": d.mean} for name, d in found.items()},
-        }
-        texts.append(f"against {outputs.against}\n{format_differences(found)}")
-    if outputs.submission is not None:
-        rows = visdrone.detection_rows(results, visdrone.result_names(data.file_names), data.category_ids)
-        visdrone.write_submission(outputs.submission, rows)
+    complaint: ValueError | None = None
+    if outputs.against is not None:  # read first: it may be the very file that is written below
+        try:
+            other = read_predictions(outputs.against, results, data.category_ids)
+            found = differences(results, other, len(names), limit)
+            metrics["against"] = {
+                "predictions": str(outputs.against),
+                **{name: asdict(d) | {"difference": d.mean} for name, d in found.items()},
+            }
+            texts.append(f"against {outputs.against}\n{format_differences(found)}")
+        except ValueError as error:
+            complaint = error
 
     analysis = analyse(results, names, limit)
     write_metrics(outputs.folder / "metrics.json", metrics | {"analysis": analysis.metrics()})
     write_predictions(outputs.folder / "predictions.json", results, data.category_ids)
     write_images(outputs.folder / "images.json", results, data)
+    if complaint is not None:
+        raise complaint
+    if outputs.submission is not None:
+        rows = visdrone.detection_rows(results, visdrone.result_names(data.file_names), data.category_ids)
+        visdrone.write_submission(outputs.submission, rows)
     return "\n\n".join(texts), analysis
 
 

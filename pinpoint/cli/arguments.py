@@ -165,8 +165,8 @@ def _recipe(value: str) -> dict[str, Any]:
     return recipe if isinstance(recipe, dict) else {}
 
 
-def data_label(args: Sequence[str]) -> list[str]:
-    """Words that tell results on other data apart, for the names of folders: one for each option of the data.
+def results_label(args: Sequence[str]) -> list[str]:
+    """Words that tell results apart, for the names of folders: one for each option of data and suppression.
 
     `--data.yaml=boats/data.yaml` is "boats", `--data.val_annotations=x/night.json` is "night",
     `--data.image_size=[640, 640]` is "image_size-640-640".
@@ -177,7 +177,7 @@ def data_label(args: Sequence[str]) -> list[str]:
     words = []
     for word in args:
         key, _, value = word.partition("=")
-        if key == "--config" or key.startswith("--data"):
+        if key == "--config" or key.startswith(("--data", "--model.postprocess")):
             path = Path(value)
             file = path.suffix in (".json", ".yaml", ".yml") or path.exists()
             generic = file and path.stem.lower() in GENERIC and path.resolve().parent.name

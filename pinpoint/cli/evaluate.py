@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinpoint.cli.arguments import data_label, tidy
+from pinpoint.cli.arguments import results_label, tidy
 from pinpoint.cli.tiled import add_options, read_options, score_views
 
 if TYPE_CHECKING:
@@ -135,4 +135,4 @@ def results_folder(
     parts = ["evaluation", split, *([checkpoint.stem] if checkpoint.stem != "best" else [])]
     run = place.parent if place.name == "checkpoints" else place
     views = [] if tiling is None or tiling.plain else [tiling.label.replace(" ", "-")]
-    return run / "_".join([*parts, *views, *data_label(overrides)])
+    return run / "_".join([*parts, *views, *results_label(overrides)])

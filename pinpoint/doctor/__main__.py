@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pinpoint.cli.arguments import data_label, tidy
+from pinpoint.cli.arguments import results_label, tidy
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import data_module
 
@@ -33,7 +33,7 @@ def main(args: list[str] | None = None) -> int:
     add("--annotations-only", action="store_true", help="open no images: no damage, no near duplicates, fast")
     options, overrides = parser.parse_known_args(args)
     name = options.config[-1].stem if options.config else "data"
-    label = "_".join([name, *data_label(tidy(overrides))])
+    label = "_".join([name, *results_label(tidy(overrides))])
     folder = options.output or Path("runs/doctor") / label
 
     # Late: all this takes seconds, which --help does not need.

@@ -21,7 +21,7 @@ from pinpoint.export.gate import Comparison, ValidationImages, compare
 from pinpoint.export.graph import save_program, trace
 from pinpoint.export.onnx_file import add_suppression, save_onnx, to_onnx
 from pinpoint.export.openvino_file import save_openvino, to_openvino
-from pinpoint.export.share import write_hub, write_model_card, write_weights
+from pinpoint.export.share import HUB_FILES, write_hub, write_model_card, write_weights
 
 Format = Literal["onnx", "openvino", "pt2", "weights", "hub"]
 ENDINGS: dict[Format, str] = {
@@ -73,6 +73,25 @@ class Wish:
         ending = ENDINGS[self.format]
         if self.output is not None and ending.startswith(".") and self.output.suffix != ending:
             raise ValueError(f"--output must end in {ending} for {self.format}, got {self.output}")
+        if self.output is not None:
+            self._require_place(self.output)
+
+    def _require_place(self, path: Path) -> None:
+        """Refuse a place where the result would put an end to something else."""
+        if path.exists() and path.resolve() == Path(self.checkpoint).resolve():
+            raise ValueError(f"--output is the checkpoint itself, {path}: give another")
+        kind = "a folder" if self.format == "hub" else "a file"
+        if path.exists() and path.is_dir() != (self.format == "hub"):
+            raise ValueError(
+                f"--output must be {kind} for {self.format}, and {path} is none: give another name"
+            )
+        if path.is_dir():
+            others = sorted(one.name for one in path.iterdir() if one.name not in HUB_FILES)
+            if others:
+                raise ValueError(
+                    f"{path} holds {others[0]}{' and more' if others[1:] else ''}, which would be lost: give "
+                    "--output a new folder, or one of an earlier export"
+                )
 
     @property
     def exact(self) -> bool:

@@ -25,6 +25,11 @@ TRAINING = (
 )
 """What only a training that goes on needs: three quarters of a checkpoint and more."""
 
+HUB_CARD = "README.md"
+
+HUB_FILES = (HUB_CONFIG, HUB_WEIGHTS, HUB_CARD)
+"""All that a folder for the hub holds."""
+
 FACTS = ("class_names", "thresholds", "epoch", "global_step")
 """What of a checkpoint goes to config.json, beside its configuration."""
 
@@ -75,7 +80,7 @@ def write_model_card(folder: Path, licence: str, compared: Comparison | None) ->
         compared: scores on the validation images; None if there are none.
     """
     described = json.loads((folder / HUB_CONFIG).read_text("utf-8"))
-    (folder / "README.md").write_text(model_card(described, licence, compared), "utf-8")
+    (folder / HUB_CARD).write_text(model_card(described, licence, compared), "utf-8")
 
 
 def model_card(described: Mapping[str, Any], licence: str, compared: Comparison | None) -> str:

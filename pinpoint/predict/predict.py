@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from detector.exported import need
 from detector.inference import Model, load
 from detector.postprocess import Suppression
 from detector.tiling.views import Merge, Tiling
+from pinpoint.predict import pieces
 from pinpoint.predict.journal import Journal
 from pinpoint.predict.outputs import geojson
 from pinpoint.predict.outputs.writer import Writer
 from pinpoint.predict.runner import Look, Runner
-from pinpoint.predict.sources import Item, find_items, is_video
+from pinpoint.predict.sources import find_files, is_video, name_items
 
 INTERRUPTED = 130
 """Exit code, as shells have it after Ctrl-C."""
@@ -29,7 +31,7 @@ class Wish:
     """What to look at, how, and what to write.
 
     Attributes:
-        inputs: see `pinpoint.predict.sources.find_items`.
+        inputs: see `pinpoint.predict.sources.find_files`.
         checkpoint: of train.py, file of export.py, or a shared model.
         output: folder of the results.
         save: formats to write.
@@ -78,9 +80,11 @@ def predict(wish: Wish) -> int:
     Raises:
         ValueError: something that a user can mend.
     """
-    items = find_items(wish.inputs, wish.recursive)
+    files = find_files(wish.inputs, wish.recursive, wish.output)
     if "geojson" in wish.save:
         geojson.require()
+    if any(map(is_video, files)):
+        need("av", "video")
     tiling = Tiling(wish.tile, wish.overlap, wish.whole, wish.scales, wish.flip, wish.merge)
     model = load(wish.checkpoint, wish.device).suppressing(wish.suppression, wish.class_agnostic)
     names = model.facts.class_names
@@ -96,32 +100,34 @@ def predict(wish: Wish) -> int:
     try:
         wish.output.mkdir(parents=True, exist_ok=True)
         with Journal(wish.output, _arguments(wish, look), wish.restart, lacks) as journal:
+            if wish.restart:
+                (wish.output / pieces.NAME).unlink(missing_ok=True)
             done = journal.done
-            before = _count(items, done)
+            before = _count(files, done)
             runner = Runner(model, look, journal, writer)
-            runner.run(items)
+            runner.run(name_items(files, done))
             problems, counts = writer.finish(journal)
     except KeyboardInterrupt:
-        print(f"\n{_count(items, done)} of {len(items)} are done: the same command goes on", file=sys.stderr)
+        print(f"\n{_count(files, done)} of {len(files)} are done: the same command goes on", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
         kept = (
-            f"; {_count(items, done)} of {len(items)} are done, and the same command goes on" if done else ""
+            f"; {_count(files, done)} of {len(files)} are done, and the same command goes on" if done else ""
         )
         raise ValueError(f"{wish.output} cannot be written to ({reason}){kept}") from error
     problems = runner.problems + problems
     many = ", ".join(f"{count} {name}" for name, count in counts.items())
     earlier = f", {before} of them before" if before else ""
-    print(f"{_count(items, done)} of {len(items)} images and videos are done{earlier}: {many}")
+    print(f"{_count(files, done)} of {len(files)} images and videos are done{earlier}: {many}")
     print(f"{', '.join(wish.save)} in {wish.output}")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 
 
-def _count(items: Sequence[Item], done: Mapping[str, str]) -> int:
-    return sum(str(item.path) in done for item in items)
+def _count(files: Iterable[Path], done: Mapping[str, str]) -> int:
+    return sum(str(path) in done for path in files)
 
 
 def _thresholds(model: Model, wish: Wish) -> Tensor:

@@ -120,7 +120,7 @@ class Runner:
         with ThreadPoolExecutor(READERS) as pool:
             try:
                 for item in items:
-                    waiting.append((item, pool.submit(_open, item.path)))
+                    waiting.append((item, pool.submit(_open, item.path, self.model.facts.bands)))
                     if len(waiting) > AHEAD:
                         first, future = waiting.popleft()
                         yield first, future.result()
@@ -238,9 +238,9 @@ class Runner:
         self.journal.add(found)
 
 
-def _open(path: Path) -> Decoded | Raster | DataError:
+def _open(path: Path, bands: int) -> Decoded | Raster | DataError:
     try:
-        return open_image(str(path))
+        return open_image(str(path), bands)
     except DataError as error:
         return error
     except OSError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.files import exists, files_below, is_image, named_below, printable, read_text
+from datamodules.images.headers import without_copies
 
 VIDEO_SUFFIXES = {
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -35,29 +36,30 @@ class Item:
         return is_video(self.path)
 
 
-def find_items(inputs: Sequence[str], recursive: bool = False) -> list[Item]:
+def find_files(inputs: Sequence[str], recursive: bool = False, output: Path | None = None) -> dict[Path, str]:
     """All images and videos that are meant, each file once.
 
     Args:
         inputs: images, videos, folders, patterns such as `*.jpg`, and .txt files that list paths, one a line.
         recursive: look into the subfolders of folders too.
+        output: folder of results, of which nothing is looked at; it may lie within an input.
 
     Returns:
-        In the order of the inputs, sorted within each. Files that a list names but that do not exist are
-        among them, for they are missing like others that cannot be read.
+        Files in the order of the inputs, sorted within each, and where they lie in them. Files that a list
+        names but that do not exist are among them, for they are missing like others that cannot be read.
 
     Raises:
         ValueError: an input is none of these, or has no image or video in it.
     """
     paths: dict[Path, str] = {}
     for given in inputs:
-        found = list(_files(given, recursive))
+        found = list(_files(given, recursive, output))
         if not found:
             remedy = "" if recursive else "; --recursive looks into its subfolders"
             raise ValueError(f"{printable(given)} holds no images or videos{remedy}")
         for path, name in found:
             paths.setdefault(Path(os.path.abspath(path)), name)
-    return list(_named(paths))
+    return paths
 
 
 def is_video(path: Path) -> bool:
@@ -65,7 +67,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
-def _files(given: str, recursive: bool) -> Iterator[tuple[Path, str]]:
+def _files(given: str, recursive: bool, output: Path | None) -> Iterator[tuple[Path, str]]:
     """Files that an input stands for, and where they lie in it."""
     path = Path(given)
     if not exists(path):
@@ -76,6 +78,9 @@ def _files(given: str, recursive: bool) -> Iterator[tuple[Path, str]]:
     elif path.is_dir():
         below = files_below(path) if recursive else path.iterdir()
         files = sorted(file for file in below if is_image(file) or is_video(file))
+        files = without_copies(files)
+        if output is not None and not path.resolve().is_relative_to(output.resolve()):
+            files = [file for file in files if not file.resolve().is_relative_to(output.resolve())]
         yield from ((file, file.relative_to(path).as_posix()) for file in files)
     elif path.suffix.lower() == ".txt":
         yield from ((file, file.name) for file in _listed(path))
@@ -95,15 +100,23 @@ def _listed(file: Path) -> Iterable[Path]:
     return [named_below(file.parent, row) for row in rows if row]
 
 
-def _named(paths: dict[Path, str]) -> Iterator[Item]:
-    """Items with names of their own: files that differ in their folder or ending alone are told apart."""
-    taken: dict[str, str] = {}
-    for path, place in paths.items():
-        stem = Path(place).with_suffix("").as_posix()
-        choices = [stem, f"{stem}_{path.suffix[1:]}", f"{path.parent.name}/{stem}"]
-        if taken.get(stem) == path.suffix:  # their folders differ
-            choices.pop(1)
-        choices += [f"{stem}_{number}" for number in range(2, len(paths) + 2)]
-        name = next(choice for choice in choices if choice not in taken)
-        taken[name] = path.suffix
-        yield Item(path, name)
+def name_items(files: Mapping[Path, str], done: Mapping[str, str]) -> list[Item]:
+    """Items with names of their own: files that differ in their folder or ending alone are told apart.
+
+    Args:
+        files: see `find_files`.
+        done: names of files that earlier calls looked at, by path; they keep them.
+    """
+    taken = {name: Path(path).suffix for path, name in done.items()}
+    items = []
+    for path, place in files.items():
+        if (name := done.get(str(path))) is None:
+            stem = Path(place).with_suffix("").as_posix()
+            choices = [stem, f"{stem}_{path.suffix[1:]}", f"{path.parent.name}/{stem}"]
+            if taken.get(stem) == path.suffix:  # their folders differ
+                choices.pop(1)
+            choices += [f"{stem}_{number}" for number in range(2, len(files) + len(done) + 2)]
+            name = next(choice for choice in choices if choice not in taken)
+            taken[name] = path.suffix
+        items.append(Item(path, name))
+    return items

@@ -14,10 +14,11 @@ from PIL import Image
 from tiny import Run
 from torch import Tensor
 
+from datamodules.images.decoding import read_image_file
 from datamodules.images.windows import Decoded
 from detector import load
 from detector.checkpoint import load_checkpoint
-from detector.inference import FALLBACK, Model, ModelFacts, to_rgb
+from detector.inference import FALLBACK, Model, ModelFacts, to_pixels
 from detector.postprocess import Postprocess
 from detector.tiling.views import Tiling
 from evaluate import main as evaluate
@@ -195,12 +196,49 @@ def test_a_prediction_draws_itself(tmp_path: Path) -> None:
         (np.zeros((9, 9, 2), np.uint8), "3 or 4 channels"),
         (np.zeros((0, 9, 3), np.uint8), "3 or 4 channels"),
         (None, "not NoneType"),
-        ("nowhere.png", "nowhere.png does not exist"),
+        (Image.new("RGB", (9, 9)), "4 channels"),
     ],
 )
 def test_what_is_no_image(image: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        to_rgb(image)
+        to_pixels(image, bands=4 if isinstance(image, Image.Image) else 3)
+
+
+def test_a_pil_image_is_seen_as_its_file_is(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8))
+    turned.save(tmp_path / "turned.png", exif=exif)
+    deep = np.linspace(0, 65535, 60 * 100).astype(np.uint16).reshape(60, 100)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for name in ("turned.png", "deep.png"):
+        with Image.open(tmp_path / name) as image:
+            assert (to_pixels(image, bgr=True) == read_image_file(str(tmp_path / name))).all()
+
+
+def test_images_of_four_channels(tmp_path: Path) -> None:
+    seen = []
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(images[0, :, 32, 48].tolist())
+        return torch.full((len(images), 1, 2), -9.0), torch.zeros(len(images), 1, 4)
+
+    pixels = np.empty((64, 96, 4), np.uint8)
+    pixels[:] = 10, 20, 30, 40
+    Image.fromarray(pixels).save(tmp_path / "four.tif")
+    np.save(tmp_path / "four.npy", pixels)
+    model = Model(forward, replace(FACTS, in_channels=4))
+    every = [tmp_path / "four.tif", tmp_path / "four.npy", pixels, torch.from_numpy(pixels).permute(2, 0, 1)]
+    for found in model.predict(every, batch_size=1):
+        assert found.draw().shape == (64, 96, 3)
+    model.predict(pixels, bgr=True)
+    assert seen == [[10, 20, 30, 40]] * 4 + [[30, 20, 10, 40]]
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "three.png")
+    with pytest.raises(ValueError, match=r"three\.png has 3 channels, and 4 are wanted"):
+        model.predict(tmp_path / "three.png")
+    # A model of three takes the colours of the same file.
+    Model(forward, FACTS).predict(tmp_path / "four.tif")
+    assert seen[-1] == [10, 20, 30]
 
 
 def test_facts_survive_json() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from datamodules.drawing import draw_found
+from datamodules.drawing import as_rgb, draw_found
 from datamodules.images.windows import Source
 from pinpoint.predict.found import Found
 
@@ -24,10 +24,10 @@ def draw(found: Found, pixels: NDArray[np.uint8], class_names: Sequence[str]) ->
 
     Args:
         found: the detections.
-        pixels: (H, W, 3) RGB.
+        pixels: (H, W, C), see `datamodules.drawing.as_rgb`.
         class_names: name of each class index.
     """
-    drawn = np.ascontiguousarray(pixels).copy()
+    drawn = as_rgb(pixels).copy()
     scale = np.array(drawn.shape[1::-1] * 2) / (found.size[::-1] * 2)
     boxes = (found.boxes * scale).astype(np.float32)
     draw_found(drawn, boxes, found.labels, found.words(tuple(class_names)))

@@ -51,7 +51,7 @@ class Writer:
                 write_whole(path, text(found, self.class_names, path))
         path = self.folder / PICTURES.format(found.name)
         if "pictures" in self.save and found.frame is None and not (missing_only and path.exists()):
-            opened = source or open_image(found.path)
+            opened = source or open_image(found.path, bands=None)
             write_whole(path, picture(found, opened, self.class_names))
             if source is None:
                 opened.close()

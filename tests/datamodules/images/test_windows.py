@@ -57,6 +57,49 @@ def test_windows_are_parts_of_the_whole(kind: str, tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_as_the_file_says(orientation: int, kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / f"image.{kind}")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Smooth, so that JPEG's decoders agree.
+    y, x = np.mgrid[:90, :140]
+    smooth = np.dstack((x + 60, 2 * y, 200 - x)).astype(np.uint8)
+    Image.fromarray(smooth).save(path, exif=exif)
+    whole, source = read_image_file(path), open_image(path)
+    assert isinstance(source, Raster)
+    assert source.size == whole.shape[:2] == ((90, 140) if orientation < 5 else (140, 90))
+    for window in ((0, 0, *source.size[::-1]), (20, 33, 77, 34), (10, 50, 42, 90)):
+        x1, y1, x2, y2 = window
+        seen = source.read(window, (y2 - y1, x2 - x1))
+        assert seen.shape == (y2 - y1, x2 - x1, 3)
+        assert np.abs(seen.astype(int) - whole[y1:y2, x1:x2]).max() <= 6
+    x1, y1, x2, y2 = 10, 50, 42, 90  # 40 x 32, of which a half is needed in one direction alone
+    assert source.read((x1, y1, x2, y2), (20, 16)).shape == (20, 16, 3)
+    assert source.read((x1, y1, x2, y2), (21, 16)).shape == (40, 32, 3)
+    source.close()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_few_greys_are_shades(bits: int, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(1).integers(0, 2**bits, (90, 140, 1), np.uint8)
+    with rasterio.open(
+        tmp_path / "grey.tif", "w", driver="GTiff", height=90, width=140, count=1, dtype="uint8", nbits=bits
+    ) as file:
+        file.write(numbers.transpose(2, 0, 1))
+    source = open_image(str(tmp_path / "grey.tif"))
+    assert isinstance(source, Raster)
+    assert (source.read((0, 0, 140, 90), (90, 140)) == numbers * (255 // (2**bits - 1))).all()
+    source.close()
+
+
+def test_a_fourth_channel_changes_no_colours(tmp_path: Path) -> None:
+    infrared = np.full((90, 140, 1), 60, np.uint8)
+    path = write(tmp_path / "chip.tif", np.dstack((PIXELS, infrared)))
+    assert (read_image_file(path) == PIXELS).all()
+
+
 def test_a_small_file_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "DECODED_WHOLE", 90 * 140)
     source = open_image(write(tmp_path / "image.tif"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pinpoint.__main__ import main as command_line
-from pinpoint.cli.arguments import data_label, of_sections, tidy
+from pinpoint.cli.arguments import of_sections, results_label, tidy
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.recipes import RECIPES, find_recipe, read_recipe
 
@@ -125,7 +125,7 @@ def test_sections_are_told_apart() -> None:
     ],
 )
 def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
-    assert data_label([option]) == words
+    assert results_label([option]) == words
 
 
 # What the parser says

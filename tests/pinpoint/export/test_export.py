@@ -22,6 +22,8 @@ from detector.postprocess import Postprocess, postprocess
 from pinpoint.cli import evaluate, train
 from pinpoint.export import exporter, graph, onnx_file
 from pinpoint.export.__main__ import main
+from pinpoint.export.exporter import Wish
+from pinpoint.export.share import HUB_FILES
 from pinpoint.predict.__main__ import main as predict
 
 SMALLEST_MODEL = [
@@ -271,6 +273,28 @@ def test_a_hub_folder_is_a_model_again(run: Run, checkpoint: str, tmp_path: Path
 def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         main(["--ckpt_path=best.ckpt", *options])
+
+
+def test_no_place_where_something_would_be_lost(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    models, hub = tmp_path / "models", tmp_path / "hub"
+    for folder, files in ((models, ["other.onnx"]), (hub, [*HUB_FILES, ".git"])):
+        folder.mkdir()
+        for name in files:
+            (folder / name).touch()
+    for form, output, complaint in (
+        ("weights", checkpoint, "is the checkpoint itself"),
+        ("weights", models, "must be a file for weights, and .*models is none"),
+        ("hub", checkpoint.with_name("best.txt"), "must be a folder"),
+        ("hub", models, r"holds other\.onnx, which would be lost"),
+        ("hub", hub, r"holds \.git, which"),
+    ):
+        (tmp_path / "best.txt").touch()
+        with pytest.raises(ValueError, match=complaint):
+            Wish(form, str(checkpoint), output)
+    (hub / ".git").unlink()
+    assert Wish("hub", str(checkpoint), hub).path == hub  # of an earlier export
 
 
 def test_onnx_knows_no_other_suppression() -> None:

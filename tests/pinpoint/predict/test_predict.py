@@ -13,6 +13,7 @@ from tiny import Run
 from torch import Tensor
 
 from datamodules.formats.coco import read_coco
+from datamodules.images import windows
 from detector.inference import Model, ModelFacts
 from detector.postprocess import Detections, Postprocess
 from evaluation.coco import CocoScores
@@ -169,6 +170,37 @@ def test_other_arguments_do_not_mix(eye: Eye, photos: Path, tmp_path: Path) -> N
         predict(photos, tmp_path / "out", "--save", "csv", "--threshold", "0.3")
     assert predict(photos, tmp_path / "out", "--save", "csv", "--threshold", "0.3", "--restart") == 0
     assert eye.seen == 20
+
+
+def test_a_later_call_overwrites_nothing(eye: Eye, photos: Path, tmp_path: Path) -> None:
+    output, other = tmp_path / "out", tmp_path / "other"
+    predict(photos, output, "--save", "csv", "yolo", "coco")
+    other.mkdir()
+    cv2.imwrite(str(other / "a.png"), photo(40, 30)[..., ::-1])
+    assert predict(other, output, "--save", "csv", "yolo", "coco") == 0
+    folder = output / "yolo" / "labels"
+    labels = {path.relative_to(folder).as_posix() for path in folder.rglob("*.txt")}
+    assert labels == {f"{name}.txt" for name in (*"abcdefghij", "other/a")}
+    assert float((folder / "a.txt").read_text().split()[1]) < 0.2  # of the first call
+    described = json.loads((output / "coco.json").read_text())["images"]
+    assert len({image["file_name"] for image in described}) == 11
+
+
+def test_a_restart_forgets_half_an_image_too(
+    eye: Eye, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rasterio")
+    monkeypatch.setattr(windows, "DECODED_WHOLE", 1000)
+    image = tmp_path / "large.png"
+    cv2.imwrite(str(image), np.tile(photo(20, 9), (2, 2, 1))[..., ::-1])
+    tiled = ["--save", "csv", "--merge", "nms", "--overlap", "0.1"]
+    predict(image, tmp_path / "clean", *tiled, "--tile", "48")
+    eye.seen, eye.fails_at = 0, 3
+    assert predict(image, tmp_path / "out", *tiled, "--tile", "32", "--batch_size", "1") == 130
+    assert (tmp_path / "out" / "unfinished.jsonl").exists()
+    eye.fails_at = None
+    assert predict(image, tmp_path / "out", *tiled, "--tile", "48", "--restart") == 0
+    assert rows(tmp_path / "out") == rows(tmp_path / "clean")
 
 
 def test_a_full_disk_leaves_what_is_done(eye: Eye, photos: Path, tmp_path: Path, monkeypatch) -> None:

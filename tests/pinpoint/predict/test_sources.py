@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pinpoint.predict.sources import find_items
+from pinpoint.predict.sources import Item, find_files, name_items
 
 
 @pytest.fixture
@@ -25,14 +25,18 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+def items(*inputs: object, recursive: bool = False) -> list[Item]:
+    return name_items(find_files([str(one) for one in inputs], recursive), {})
+
+
 def names(*inputs: object, recursive: bool = False) -> list[str]:
-    return [item.name for item in find_items([str(one) for one in inputs], recursive)]
+    return [item.name for item in items(*inputs, recursive=recursive)]
 
 
 def test_a_folder_with_and_without_its_subfolders(photos: Path) -> None:
     assert names(photos) == ["a", "b", "clip"]
     assert names(photos, recursive=True) == ["a", "b", "clip", "deep/a", "deep/c", "deep/d"]
-    videos = [item.is_video for item in find_items([str(photos)])]
+    videos = [item.is_video for item in items(photos)]
     assert videos == [False, False, True]
 
 
@@ -49,10 +53,10 @@ def test_a_name_with_brackets_is_no_pattern(photos: Path) -> None:
 def test_a_list(photos: Path) -> None:
     listed = photos / "list.txt"
     listed.write_text(f"deep/c.tif\n\n{photos / 'a.jpg'}\ngone.jpg\n")
-    assert [item.path.name for item in find_items([str(listed)])] == ["c.tif", "a.jpg", "gone.jpg"]
+    assert [path.name for path in find_files([str(listed)])] == ["c.tif", "a.jpg", "gone.jpg"]
     (photos / "broken.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ValueError, match="one path a line"):
-        find_items([str(photos / "broken.txt")])
+        find_files([str(photos / "broken.txt")])
 
 
 def test_each_file_once_and_each_name_once(photos: Path) -> None:
@@ -60,6 +64,25 @@ def test_each_file_once_and_each_name_once(photos: Path) -> None:
     found = names(photos, photos / "a.jpg", photos / "deep" / "a.jpg")
     assert found == ["a", "a_png", "b", "clip", "deep/a"]
     assert len(set(names(photos, photos / "deep"))) == 7
+
+
+def test_files_that_are_done_keep_their_names(photos: Path) -> None:
+    done = {str(photos / "deep" / "a.jpg"): "a", str(photos / "b.PNG"): "b", "/elsewhere/clip.avi": "clip"}
+    found = name_items(find_files([str(photos), str(photos / "deep" / "a.jpg")]), done)
+    assert [item.name for item in found] == ["photos/a", "b", "clip_mp4", "a"]
+
+
+def test_nothing_of_the_results_is_looked_at(photos: Path) -> None:
+    results = photos / "deep"
+    found = find_files([str(photos)], recursive=True, output=results)
+    assert [path.name for path in found] == ["a.jpg", "b.PNG", "clip.mp4"]
+    assert len(find_files([str(results)], output=results)) == 3  # asked for by name
+
+
+def test_a_decoded_copy_is_no_image_of_its_own(photos: Path) -> None:
+    (photos / "a.npy").touch()
+    (photos / "other.npy").touch()
+    assert names(photos) == ["a", "b", "clip", "other"]
 
 
 @pytest.mark.parametrize(
@@ -74,4 +97,4 @@ def test_each_file_once_and_each_name_once(photos: Path) -> None:
 def test_inputs_without_anything_in_them(photos: Path, given: str, message: str) -> None:
     (photos / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
-        find_items([str(photos / given)])
+        find_files([str(photos / given)])
