@@ -19,6 +19,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from datamodules.limits import require_between
 from detector.networks.head import Level, grid_points
 from losses.similarity import ciou
 
@@ -70,6 +71,7 @@ class TaskAlignedAssigner:
     def __init__(
         self, topk: int = 10, alpha: float = 0.5, beta: float = 6.0, min_side: float | None = None
     ) -> None:
+        require_between("assigner.topk", topk, 1, 10_000)
         self.topk = topk
         self.alpha = alpha
         self.beta = beta

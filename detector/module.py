@@ -8,7 +8,6 @@ from typing import Any, Literal, final
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -30,7 +29,7 @@ from detector.postprocess import Detections, Postprocess
 from detector.training.muon import MuonAdamW
 from detector.training.nonfinite import clip, require_finite, spoil
 from detector.training.positions import by_rank, own_share, settle
-from detector.training.schedule import lr_factor
+from detector.training.schedule import lr_factor, time_share
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import TERMS, DetectionLoss
@@ -354,11 +353,8 @@ class Detector(LightningModule):
 
     def _lr_factor(self, step: int) -> float:
         """Learning rate at a step, relative to the highest."""
-        timer = None
-        if math.isinf(self.total_steps):
-            timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
-            timer = next(iter(timers), None)
-        return lr_factor(step, self.total_steps, self.warmup, self.final_lr, timer)
+        share = time_share(self.trainer) if math.isinf(self.total_steps) else None
+        return lr_factor(step, self.total_steps, self.warmup, self.final_lr, share)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class names, the scores from which they are shown, and what the epoch's end will log."""

@@ -19,6 +19,10 @@ SCORE_NAMES = ("AP", "AP50", "AP75", *(f"AP_{name}" for name in SIDE_RANGES))
 """The scores that are resampled."""
 
 
+CELLS = 2**21
+"""Resamples times detections that are counted together: 16 MB an array."""
+
+
 def image_weights(images: int, resamples: int = 200, seed: int = 0) -> Floats:
     """Draw resamples of the images with replacement; the same call gives the same draw.
 
@@ -87,20 +91,23 @@ def _average_precision(true: Bools, false: Bools, image: Ints, expected: Floats,
     Returns:
         (B,) in [0, 1], NaN where nothing is expected.
     """
-    images, hits = weights.shape[1], int(true.sum())
-    # Precision matters at true detections alone, so false ones are counted by the next true one: (K, I).
-    before = np.cumsum(true)
-    relevant = false & (before < hits)
-    cells = before[relevant] * images + image[relevant]
-    false_by_image = np.bincount(cells, minlength=hits * images).reshape(hits, images)
-    n_true = np.cumsum(weights[:, image[true]], axis=1)
-    n_false = np.cumsum(weights @ false_by_image.T, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(n_true / (n_true + n_false))
-        recall = np.nan_to_num(n_true / expected[:, None])
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    reached = np.searchsorted(RECALLS, recall, side="right")
-    average = (envelope * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
+    # Precision matters at true detections alone, so what follows the last of them does not.
+    found = np.flatnonzero(true)
+    ranked = np.flatnonzero((true | false)[: found[-1] + 1]) if len(found) else found
+    hits, where = true[ranked], image[ranked]
+    average = np.empty(len(weights))
+    together = max(1, CELLS // max(len(ranked), 1))
+    for start in range(0, len(weights), together):
+        some = slice(start, start + together)
+        drawn = weights[some][:, where]
+        n_true = np.cumsum(drawn * hits, axis=1)[:, hits]
+        n_ranked = np.cumsum(drawn, axis=1)[:, hits]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.nan_to_num(n_true / n_ranked)
+            recall = np.nan_to_num(n_true / expected[some, None])
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        reached = np.searchsorted(RECALLS, recall, side="right")
+        average[some] = (envelope * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     return np.where(expected > 0, average, np.nan)
 
 

@@ -34,5 +34,8 @@ class PAN(nn.Module):
             context = interpolate(fused[level + 1], size=fused[level].shape[-2:])
             fused[level] = self.top_down[level](cat((fused[level], context), dim=1))
         for level, (downsample, block) in enumerate(zip(self.downsample, self.bottom_up, strict=True)):
-            fused[level + 1] = block(cat((downsample(fused[level]), fused[level + 1]), dim=1))
+            detail, (height, width) = downsample(fused[level]), fused[level + 1].shape[-2:]
+            if detail.shape[-2:] != (height, width):  # some backbones round the halves of odd sides down
+                detail = detail[..., :height, :width]
+            fused[level + 1] = block(cat((detail, fused[level + 1]), dim=1))
         return fused

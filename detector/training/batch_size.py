@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -80,7 +81,7 @@ class AutomaticBatch(Callback):
         probe = copy.deepcopy(model).to(device)
         probe.train()
         with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
-            peaks = [peak_memory(lambda b=b: _step(probe, b.to(device)), device) for b in batches]  # type: ignore[misc]
+            peaks = peak_memory([partial(_step, probe, batch) for batch in batches], device)
         # Averaged weights and two moments of the optimizer come later.
         fixed, each = line(peaks, PROBES)
         fixed += 3 * sum(p.nbytes for p in model.network.parameters())
@@ -111,7 +112,7 @@ def largest(fits: int, images: int) -> int:
     return size - size % 8 if size > 8 else size
 
 
-def line(peaks: list[int], images: tuple[int, int]) -> tuple[float, float]:
+def line(peaks: Sequence[int], images: tuple[int, int]) -> tuple[float, float]:
     """Bytes beside images and bytes of each image, from the peaks of two batches.
 
     Args:
@@ -120,7 +121,7 @@ def line(peaks: list[int], images: tuple[int, int]) -> tuple[float, float]:
     """
     each = (peaks[1] - peaks[0]) / (images[1] - images[0])
     if each <= 0:  # memory that was free already served the larger one
-        each = peaks[1] / images[1]
+        each = max(peaks[1], 1) / images[1]
     return max(peaks[0] - each * images[0], 0.0), each
 
 
@@ -136,18 +137,28 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def peak_memory(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes that some work takes at most beyond what is there before it.
+def peak_memory(works: Sequence[Callable[[], object]], device: torch.device) -> list[int]:
+    """Bytes that each of some works takes at most, beyond what is there before the first.
 
     On a GPU what torch allocates; elsewhere the resident memory of the process, looked at every millisecond.
+    There the heap keeps what one work has freed for the next, so that this counts for all of them.
     """
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
+        return [_peak_of_gpu(work, device) - before for work in works]
+    before = psutil.Process().memory_info().rss
+    return [_peak_of_process(work) - before for work in works]
+
+
+def _peak_of_gpu(work: Callable[[], object], device: torch.device) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device)
+
+
+def _peak_of_process(work: Callable[[], object]) -> int:
     process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
+    peak: int = process.memory_info().rss
 
     def watch() -> None:
         nonlocal peak
@@ -161,11 +172,12 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
     finally:
         done.set()
         watcher.join()
-    return int(max(peak, process.memory_info().rss) - before)
+    return int(max(peak, process.memory_info().rss))
 
 
 def _step(model: Detector, batch: Batch) -> None:
     """Forward, losses and backward of a detector that is thrown away."""
+    batch = batch.to(model.device)
     predictions = model(batch.images)
     total = model._losses(predictions, batch)[0]["loss"]
     if predictions.auxiliary is not None:

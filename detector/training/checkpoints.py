@@ -34,6 +34,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self, monitor: str = "val/map", mode: str = "max", filename: str = "best") -> None:
         super().__init__(monitor=monitor, mode=mode, filename=filename, enable_version_counter=False)
+        self._validated = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember the best score so far, wherever its file is now; nothing if it is gone.
@@ -53,10 +54,18 @@ class BestCheckpoint(ModelCheckpoint):
         # At an epoch's end where there is one, whose checkpoint goes on with the next epoch.
         return trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch is not None
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start over: the epoch has no score."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what is the best, if it is not left to the epoch's end."""
+        self._validated = not trainer.sanity_checking
+        super().on_validation_end(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch if it was validated and is the best."""
-        every = trainer.check_val_every_n_epoch or 1
-        if (trainer.current_epoch + 1) % every == 0 and trainer.enable_validation:
+        if self._validated:
             super().on_train_epoch_end(trainer, pl_module)
 
     def _update_best_and_save(

@@ -30,6 +30,7 @@ class EpochLines(Callback):
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.scores: dict[str, float] = {}
         self.steps = self.images = 0
         self.begun = self.training_seconds = self.elapsed = 0.0
 
@@ -45,7 +46,9 @@ class EpochLines(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What the epoch's line is made of so far."""
         elapsed = self.clock.elapsed if hasattr(self, "clock") else 0.0
-        own = {name: getattr(self, name) for name in ("sums", "steps", "images", "training_seconds")}
+        own = {
+            name: getattr(self, name) for name in ("sums", "scores", "steps", "images", "training_seconds")
+        }
         return own | {"elapsed": elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -55,13 +58,16 @@ class EpochLines(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start over."""
-        self.sums, self.steps, self.images = {}, 0, 0
+        self.sums, self.scores, self.steps, self.images = {}, {}, 0, 0
         self.begun, self.training_seconds = time.monotonic(), 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
-        """Add up the losses, where they are: nothing waits for the device."""
+        """Add up the losses, where they are: nothing waits for the device.
+
+        A run that --trainer.max_steps ends within an epoch is validated there, as one is that its time ends.
+        """
         for term in TERMS:
             value = trainer.callback_metrics.get(f"train/{term}")
             if value is not None:
@@ -69,6 +75,14 @@ class EpochLines(Callback):
         self.steps += 1
         self.images += len(batch) * trainer.world_size
         self.training_seconds = time.monotonic() - self.begun
+        trainer.should_stop |= 0 < trainer.max_steps <= trainer.global_step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the scores for the epoch's line."""
+        if not trainer.sanity_checking:
+            logged, named = trainer.callback_metrics, {"AP": "map"}
+            values = {name: logged.get(f"val/{named.get(name, name)}") for name in SCORES}
+            self.scores = {name: float(value) for name, value in values.items() if value is not None}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say and write how the epoch went."""
@@ -77,34 +91,21 @@ class EpochLines(Callback):
             return
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row |= {f"train/{term}": float(total) / self.steps for term, total in self.sums.items()}
-        validated = self._validated(trainer)
-        row |= {f"val/{name}": value for name, value in validated.items()}
+        row |= {f"val/{name}": value for name, value in self.scores.items()}
         rate = self.images / max(self.training_seconds, 1e-9)
         row |= {"images_per_second": rate, "seconds": self.clock.elapsed}
-        self._print(trainer, self._line(trainer, row, validated, rate))
+        self._print(trainer, self._line(trainer, row, rate))
         dry = trainer.fast_dev_run  # type: ignore[attr-defined]
         if trainer.loggers and folder is not None and not dry:
             append_row(Path(folder) / "results.csv", row)
 
-    def _validated(self, trainer: Trainer) -> dict[str, float]:
-        """Scores of the epoch, none if it was not validated."""
-        every = trainer.check_val_every_n_epoch or 1
-        if (trainer.current_epoch + 1) % every:
-            return {}
-        logged = trainer.callback_metrics
-        named = {"AP": "map"}
-        values = {name: logged.get(f"val/{named.get(name, name)}") for name in SCORES}
-        return {name: float(value) for name, value in values.items() if value is not None}
-
-    def _line(
-        self, trainer: Trainer, row: Mapping[str, float], validated: Mapping[str, float], rate: float
-    ) -> str:
+    def _line(self, trainer: Trainer, row: Mapping[str, float], rate: float) -> str:
         last = f"/{trainer.max_epochs - 1}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         terms = " ".join(
             f"{term.removeprefix('loss_')} {row[f'train/{term}']:.3f}" for term in TERMS if term in self.sums
         )
         scores = " ".join(
-            f"{name} {'-' if math.isnan(value) else f'{value:.3f}'}" for name, value in validated.items()
+            f"{name} {'-' if math.isnan(value) else f'{value:.3f}'}" for name, value in self.scores.items()
         )
         parts = [
             f"epoch {trainer.current_epoch}{last}",

@@ -20,6 +20,9 @@ from detector.parameters import parameter_groups
 STATE = ("loops", "optimizer_states", "lr_schedulers", "global_step")
 """What a checkpoint holds beside the weights of a training that can go on."""
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+"""What optimizers call those of their states that are like their weights."""
+
 FREE = ("pretrained", "expected_objects")
 """Options of networks that matter at the start of a training alone."""
 
@@ -111,7 +114,9 @@ def require_state(
     for state in checkpoint["optimizer_states"]:
         for number, moments in state["state"].items():
             shape = weights[number].shape if number in range(len(weights)) else None
-            held = [m.shape for m in moments.values() if isinstance(m, torch.Tensor) and m.ndim]
+            # Optimizers that keep sums of rows and columns have states of other shapes.
+            alike = [moments[name] for name in MOMENTS if name in moments]
+            held = [m.shape for m in alike if isinstance(m, torch.Tensor)]
             if any(one != shape for one in held):
                 raise ValueError(f"{path} is damaged: its optimizer_states do not fit its weights")
 
@@ -162,7 +167,8 @@ def require_same(
     for part in ("state_dict", "current_model_state"):
         states = checkpoint.get(part, checkpoint["state_dict"])
         if network or {name: value.shape for name, value in states.items()} != weights:
-            named = _named(changed, network) or "another network, or one of another version of Pinpoint"
+            named = _named(changed, network or [name for name in changed if name.startswith("loss")])
+            named = named or "another network, or one of another version of Pinpoint"
             raise ValueError(f"{path} was trained with {named}: give the same, {anew}")
     chosen = [name for name in changed if name in ("optimizer", "freeze")]
     if chosen or not _same_groups(checkpoint["optimizer_states"], model):

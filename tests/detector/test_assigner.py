@@ -330,3 +330,8 @@ def test_gpu_equals_cpu():
     batch = make_batch(0, [100, 0, 80])
     found = TaskAlignedAssigner()(*(tensor.cuda() for tensor in batch))
     assert_same(as_dict(found), as_dict(TaskAlignedAssigner()(*batch)))
+
+
+def test_no_positives_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"assigner\.topk must be 1 to"):
+        TaskAlignedAssigner(topk=0)

@@ -7,8 +7,9 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
@@ -18,6 +19,7 @@ from detector.module import Detector
 from detector.networks.network import Network
 from detector.postprocess import Detections, Postprocess
 from detector.training.pictures import PredictionImages, draw
+from detector.training.schedule import lr_factor, time_share
 from losses.detection import DetectionLoss
 
 np = pytest.importorskip("numpy")
@@ -149,6 +151,21 @@ def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
     assert factor[10:] == pytest.approx(cosine[10:])
     assert factor[50] == pytest.approx(0.55)  # half-way between 1 and 0.1
     assert factor[100] == pytest.approx(0.1)
+
+
+def test_the_clock_of_a_timed_run_is_that_of_all_ranks() -> None:
+    asked = []
+
+    def reduce(share: Tensor, reduce_op: str) -> Tensor:
+        asked.append((float(share), reduce_op))
+        return torch.tensor(0.5)  # of the rank that began first
+
+    timer = Timer(duration={"seconds": 100})
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce)
+    assert time_share(SimpleNamespace(callbacks=[], strategy=strategy)) is None
+    assert time_share(SimpleNamespace(callbacks=[timer], strategy=strategy)) == 0.5
+    assert asked == [(0, "max")]
+    assert lr_factor(7, math.inf, warmup=0.1, final=0.0, share=0.5) == pytest.approx(0.5)
 
 
 def test_activations_are_computed_again_in_training_alone() -> None:

@@ -212,3 +212,11 @@ def test_class_passes_its_parameters(limit):
     (found,) = Postprocess(**limit)(logits, boxes)
     assert len(found) < len(whole)
     assert_equal(found, postprocess(logits, boxes, **limit)[0])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("nms_iou", 60), ("score_threshold", 2), ("score_threshold", -1)]
+)
+def test_shares_are_no_percentages(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"postprocess.{option} must be 0 to"):
+        Postprocess(**{option: value})

@@ -1,10 +1,13 @@
 """Resampled scores against the scores of the resampled data set itself."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from evaluation_cases import annotations, detections, random_image, square
 
+from evaluation import bootstrap
 from evaluation.bootstrap import SCORE_NAMES, image_weights, resampled_scores
 from evaluation.coco import CocoScores, evaluate
 
@@ -83,3 +86,19 @@ def test_image_weights_draw_as_many_images():
     np.testing.assert_array_equal(weights, image_weights(50, resamples=400))
     # A share (1 - 1/50)^50 = 0.364 of the images is left out; 20,000 draws have a spread of 0.003.
     assert abs((weights == 0).mean() - 0.364) < 0.015
+
+
+def test_memory_follows_the_detections() -> None:
+    """Images times detections would be 300 MB of counts here, and as many of sums for each resample."""
+    images, each = 2000, 10
+    rng = np.random.default_rng(0)
+    true = rng.random(images * each) < 0.9
+    image = rng.permutation(np.repeat(np.arange(images), each))
+    weights = image_weights(images, 5)
+    expected = np.full(5, float(true.sum()))
+    tracemalloc.start()
+    found = bootstrap._average_precision(true, ~true, image, expected, weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+    assert found == pytest.approx(0.9, abs=0.02)

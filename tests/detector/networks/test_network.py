@@ -80,6 +80,27 @@ def test_grey_images_and_more_channels() -> None:
     assert network(torch.rand(1, 1, 64, 64)).logits.shape == (1, 84, 1)
 
 
+def test_backbones_that_round_halves_down() -> None:
+    network = Network(2, (120, 152), "test_convnext", channels=16)
+    predictions = network(torch.rand(1, 3, 120, 152))
+    assert [(level.rows, level.columns) for level in predictions.levels] == [(15, 19), (7, 9), (3, 4)]
+    predictions.logits.sum().backward()
+
+
+def test_a_layout_in_which_torch_computes_rightly() -> None:
+    assert Network(2, (64, 64), TINY, channels=16).layout == torch.channels_last
+    # Its first layer is a 1x1 convolution of three channels with a stride of 2.
+    network = Network(2, (64, 64), "repvgg_a0", channels=16)
+    assert network.layout == torch.contiguous_format
+    for _ in range(3):
+        network(torch.rand(2, 3, 64, 64)).logits.sum().backward()
+
+
+def test_strides_ascend() -> None:
+    with pytest.raises(ValueError, match="strides must ascend, got 16, 8"):
+        Network(2, (64, 64), TINY, strides=(16, 8))
+
+
 def test_an_unknown_backbone_gets_close_names() -> None:
     with pytest.raises(ValueError, match=r"no backbone 'mobilenetv4_conv_smal'.*mobilenetv4_conv_small"):
         Backbone("mobilenetv4_conv_smal", (8,))

@@ -1,5 +1,6 @@
 import math
-import time
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ from tiny import TINY_MODEL, tiny_scenes
 import train
 from detector.checkpoint import load_checkpoint
 from detector.training import batch_size
-from detector.training.batch_size import AutomaticBatch, free_memory, largest, line, peak_memory
+from detector.training.batch_size import AutomaticBatch, free_memory, largest, line
 from pinpoint.cli.detection import DetectionCLI
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
 
 
 def options(folder: Path) -> list[str]:
@@ -33,6 +35,7 @@ def options(folder: Path) -> list[str]:
 def test_memory_is_a_constant_and_so_much_an_image() -> None:
     assert line([700, 1100], (2, 4)) == (300, 200)  # 200 an image: 700 = 300 + 2 * 200
     assert line([400, 300], (2, 4)) == (250, 75)  # the larger batch found memory that was free already
+    assert line([400, 0], (2, 4))[1] > 0
 
 
 @pytest.mark.parametrize(("fits", "images", "size"), [(5, 99, 5), (30, 99, 24), (500, 999, 64), (30, 9, 8)])
@@ -41,12 +44,22 @@ def test_multiples_of_eight_that_are_no_more_than_fit(fits: int, images: int, si
 
 
 def test_the_peak_of_a_cpu_is_what_the_process_takes() -> None:
-    def work() -> None:
-        held = torch.ones(2**24)  # 64 MB, gone when it is over
-        time.sleep(0.2)  # a busy machine lets nobody look within the milliseconds that they take
-        del held
-
-    assert 0.9 * 2**26 < peak_memory(work, CPU) < 1.5 * 2**26
+    """As in a training, whose heap gives nothing back: what it keeps of one probe serves the next."""
+    code = (
+        "import time, torch; from functools import partial\n"
+        "from datamodules.freed_memory import keep_freed_memory\n"
+        "from detector.training.batch_size import peak_memory\n"
+        "keep_freed_memory()\n"
+        "def work(images):\n"
+        "    held = [torch.ones(2**20) for _ in range(8 * images)]\n"
+        "    time.sleep(0.2)\n"
+        "works = [partial(work, images) for images in (2, 4)]\n"
+        "print(*peak_memory(works, torch.device('cpu')))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    two, four = map(int, run.stdout.split())
+    assert 0.9 * 2**26 < two < 1.5 * 2**26
+    assert 0.9 * 2**27 < four < 1.5 * 2**27
 
 
 def test_a_job_may_have_less_than_its_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,7 +78,9 @@ def test_the_batch_that_fits_is_chosen_and_kept(
 ) -> None:
     caplog.set_level("INFO")
     # 10 MB beside and 10 MB an image of the 60 MB that are its share: 5 fit, less what the weights take.
-    monkeypatch.setattr(batch_size, "peak_memory", lambda work, device: work() or peaks.pop(0))
+    monkeypatch.setattr(
+        batch_size, "peak_memory", lambda works, device: [work() or peaks.pop(0) for work in works]
+    )
     monkeypatch.setattr(batch_size, "free_memory", lambda device: 100 * 2**20)
     peaks = [30 * 2**20, 50 * 2**20]
     train.main(options(tmp_path))

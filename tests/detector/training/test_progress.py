@@ -8,6 +8,7 @@ import pytest
 from tiny import TINY_MODEL, Run, tiny_scenes
 
 import train
+from detector.checkpoint import load_checkpoint
 from detector.training.progress import append_row, duration
 
 
@@ -52,6 +53,27 @@ def test_every_epoch_says_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "AP" not in first  # not validated
     assert " AP50 " in second
     assert second.endswith("0 s left")
+
+
+def test_a_run_that_its_steps_end_is_validated_there(tmp_path: Path) -> None:
+    options = [*tiny_scenes(tmp_path, 8), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=9"]
+    names = [f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.check_val_every_n_epoch=1"]
+    train.main([*options, *names, "--trainer.max_steps=3", "--data.batch_size=4"])
+    (path,) = tmp_path.rglob("results.csv")
+    first, second = csv.DictReader(path.open())
+    assert (first["step"], second["step"]) == ("2", "3")
+    assert float(first["val/AP"]) != float(second["val/AP"])
+    assert load_checkpoint(str(next(tmp_path.rglob("best.ckpt"))))["global_step"] in (2, 3)
+
+
+def test_an_epoch_without_a_validation_has_no_score(tmp_path: Path) -> None:
+    options = [*tiny_scenes(tmp_path, 8), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=4"]
+    names = [f"--trainer.logger.init_args.save_dir={tmp_path}", "--data.batch_size=4"]
+    every = ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=3"]
+    train.main([*options, *names, *every])
+    rows = list(csv.DictReader(next(tmp_path.rglob("results.csv")).open()))
+    assert [row["step"] for row in rows] == ["2", "4", "6", "8"]
+    assert [bool(row["val/AP"]) for row in rows] == [False, True, True, False]
 
 
 @pytest.mark.slow

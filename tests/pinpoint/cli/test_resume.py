@@ -99,6 +99,20 @@ def test_moments_of_other_weights_are_refused(run: Run, cli: DetectionCLI) -> No
     assert "its optimizer_states do not fit its weights" in refused(checkpoint, cli)
 
 
+def test_moments_of_rows_and_columns_are_taken(run: Run, cli: DetectionCLI) -> None:
+    checkpoint = load_checkpoint(str(run.last))
+    for state in checkpoint["optimizer_states"][0]["state"].values():
+        state["row_var"], state["col_var"] = torch.ones(8, 1), torch.ones(1, 3)  # as Adafactor's
+    check(str(run.last), checkpoint, cli)
+
+
+def test_another_loss_is_called_so(run: Run, tmp_path: Path) -> None:
+    other = cli_of(run, "--model.loss.box=wise_iou_v3")
+    message = refused(load_checkpoint(str(run.last)), other)
+    assert "trained with --model.loss.box=" in message
+    assert "wise_iou_v3" in message
+
+
 def test_run_folders_are_known_by_their_checkpoints_folder(tmp_path: Path) -> None:
     assert run_folder(tmp_path / "version_3" / "checkpoints" / "last.ckpt") == tmp_path / "version_3"
     assert run_folder(tmp_path / "moved.ckpt") is None

@@ -72,7 +72,7 @@ def test_flips_scales_and_suppression_are_switches(
     soft = "--model.postprocess.suppression=soft"
     evaluate.main(["--ckpt_path", str(moved), "--no-report", "--flip", "--scales", "1", "1.5", soft])
     (folder,) = tmp_path.glob("evaluation_*")
-    assert folder.name == "evaluation_val_scales-1-1.5-flip"
+    assert folder.name == "evaluation_val_scales-1-1.5-flip_suppression-soft"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["views"] | {"tile": None, "flip": True, "scales": [1, 1.5]} == metrics["views"]
     assert 0 < metrics["AR"] != metrics["whole_images"]["AR"] > 0
