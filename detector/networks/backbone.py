@@ -36,6 +36,7 @@ class Backbone(nn.Module):
         pretrained: true for timm's ImageNet weights, downloaded once from the Hugging Face hub; a path for a
             local file of such weights (safetensors or torch).
         in_channels: channels of the input images.
+        image_size: (height, width) in pixels that it must take, beside multiples of 32.
 
     Attributes:
         channels: number of channels of each map.
@@ -47,7 +48,12 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, strides: Sequence[int], pretrained: bool | Path = False, in_channels: int = 3
+        self,
+        name: str,
+        strides: Sequence[int],
+        pretrained: bool | Path = False,
+        in_channels: int = 3,
+        image_size: tuple[int, int] = (64, 64),
     ) -> None:
         super().__init__()
         import timm  # a third of a second, which commands without a network need not wait for
@@ -55,7 +61,7 @@ class Backbone(nn.Module):
         if not timm.is_model(name):
             close = get_close_matches(name, timm.list_models(), 8, 0.6)
             raise ValueError(f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}")
-        levels, options = _levels(name, strides, in_channels)
+        levels, options = _levels(name, strides, in_channels, image_size)
         if isinstance(pretrained, Path):
             with torch.device("meta"):
                 known = timm.create_model(name).state_dict()
@@ -111,7 +117,9 @@ def _require_most(features: nn.Module, given: Mapping[str, Tensor], what: str) -
     print(f"{what}: {found / total:.1%} of the backbone's parameters come from the file", file=sys.stderr)
 
 
-def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[int], dict[str, Any]]:
+def _levels(
+    name: str, strides: Sequence[int], in_channels: int, image_size: tuple[int, int]
+) -> tuple[list[int], dict[str, Any]]:
     """Indices of the strides among the model's feature maps, and how to ask timm for them.
 
     What timm says of a model's strides is not always what it does (unpadded convolutions, images of one size
@@ -147,6 +155,7 @@ def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[i
                     if [tuple(one.shape) for one in maps] != expected:
                         sizes = ", ".join(f"{one.shape[-2]} x {one.shape[-1]}" for one in maps)
                         raise RuntimeError(f"maps of {sizes} at strides {strides} of {height} x {width} px")
+                _try(model, in_channels, image_size)
         except (RuntimeError, TypeError, AttributeError, AssertionError, IndexError, KeyError) as error:
             reasons.append(f"{error}".split("\n")[0] or type(error).__name__)
         else:
@@ -155,6 +164,14 @@ def _levels(name: str, strides: Sequence[int], in_channels: int) -> tuple[list[i
         f"backbone {name!r} gives no feature pyramid for images of any size ({reasons[0]}): choose another, "
         "such as mobilenetv4_conv_small, convnext_atto or swin_tiny_patch4_window7_224"
     )
+
+
+def _try(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> None:
+    try:
+        model(torch.empty(1, in_channels, *image_size))
+    except RuntimeError as error:
+        height, width = image_size
+        raise RuntimeError(f"it takes no {height} x {width} px, multiples of 32 may do") from error
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

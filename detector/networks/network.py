@@ -64,7 +64,7 @@ class Network(DetectionNetwork):
             raise ValueError(f"model.network: strides must ascend, got {', '.join(map(str, strides))}")
         self.in_channels = in_channels
         self.strides = tuple(strides)
-        self.backbone = Backbone(backbone, strides, pretrained, in_channels)
+        self.backbone = Backbone(backbone, strides, pretrained, in_channels, image_size)
         self.neck = PAN(self.backbone.channels, channels, neck_depth)
         self.head = Head(channels, strides, num_classes, channels, reg_max)
         self.head.initialise(image_size, expected_objects)

@@ -26,14 +26,23 @@ def main(args: list[str] | None = None) -> None:
         data = json.loads(options.sizes.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(f"{options.sizes} cannot be read as JSON ({error})") from error
-    if "images" in data:
-        data = {image["file_name"]: (image["width"], image["height"]) for image in data["images"]}
-    for name, (width, height) in data.items():
+    try:
+        if "images" in data:
+            data = {image["file_name"]: (image["width"], image["height"]) for image in data["images"]}
+        heads = {name: jpeg_head(width, height) for name, (width, height) in data.items()}
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"{options.sizes} does not give every file name a width and height of whole numbers below 65536 "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    for name, head in heads.items():
         path = options.folder / name
+        if not path.resolve().is_relative_to(options.folder.resolve()):
+            raise ValueError(f"{options.sizes}: {name} lies outside of {options.folder}: name files below it")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:  # never over an image
-            file.write(jpeg_head(width, height))
-    print(f"{len(data)} files are in {options.folder}")
+            file.write(head)
+    print(f"{len(heads)} files are in {options.folder}")
 
 
 def jpeg_head(width: int, height: int) -> bytes:

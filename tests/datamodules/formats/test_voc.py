@@ -105,6 +105,16 @@ def test_images_of_any_format_are_found_by_name(voc_folder):
     assert voc_folder.read().images[0].path == str(folder / "a.png")
 
 
+def test_images_keep_their_folders_in_their_names(voc_folder):
+    for folder in ("JPEGImages", "Annotations"):
+        (voc_folder.folder / folder / "flight1").mkdir()
+    image = voc_folder.folder / "JPEGImages" / "a.jpg"
+    image.rename(image.parent / "flight1" / "a.jpg")
+    voc_folder.annotate("flight1/a", SIZE)
+    (voc_folder.folder / "ImageSets" / "Main" / "train.txt").write_text("flight1/a\nb\n")
+    assert [record.info.file_name for record in voc_folder.read().images] == ["b.jpg", "flight1/a.jpg"]
+
+
 def test_other_files_beside_the_images(voc_folder):
     for suffix in (".json", ".txt", ".xml"):
         (voc_folder.folder / "JPEGImages" / f"a{suffix}").write_text("of a labelling tool")

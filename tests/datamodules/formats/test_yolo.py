@@ -120,6 +120,18 @@ def test_a_split_may_be_several_folders_or_lists(yolo_folder):
     assert names == ["images/train/a.png", "images/train/b.png", "images/val/c.png"]
 
 
+def test_images_elsewhere_keep_their_folders_in_their_names(yolo_folder, tmp_path):
+    for flight in ("flight1", "flight2"):
+        (yolo_folder.folder / "images" / "train" / flight).mkdir()
+        yolo_folder.image(f"train/{flight}/0000.png")
+    yolo_folder.data["path"] = str(yolo_folder.folder)
+    yolo_folder.file = tmp_path / "cfg" / "data.yaml"
+    yolo_folder.file.parent.mkdir()
+    with pytest.warns(UserWarning, match="no label file"):
+        names = [record.info.file_name for record in yolo_folder.read().images]
+    assert names == ["a.png", "b.png", "flight1/0000.png", "flight2/0000.png"]
+
+
 @pytest.mark.parametrize(
     ("path", "train"),
     [

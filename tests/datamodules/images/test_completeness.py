@@ -45,6 +45,14 @@ def test_whole_files_are_not_decoded(tmp_path, suffix, monkeypatch):
     assert problems_of(path) == []
 
 
+@pytest.mark.parametrize(("compression", "name"), [("zstd", "Zstandard"), ("lzma", "LZMA")])
+def test_compressions_that_the_decoder_lacks(tmp_path, compression, name):
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (64, 64)).save(path, compression=compression)
+    (message,) = problems_of(path)
+    assert f"is compressed by {name}, which is not read: save it with deflate or LZW" in message
+
+
 @pytest.mark.parametrize("suffix", SAVED)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_files_cut_short(tmp_path, suffix, share):

@@ -87,6 +87,11 @@ def test_backbones_that_round_halves_down() -> None:
     predictions.logits.sum().backward()
 
 
+def test_a_backbone_that_takes_no_odd_sides_says_so() -> None:
+    with pytest.raises(ValueError, match="takes no 120 x 152 px, multiples of 32 may do"):
+        Network(2, (120, 152), "hrnet_w18_small", channels=16)
+
+
 def test_a_layout_in_which_torch_computes_rightly() -> None:
     assert Network(2, (64, 64), TINY, channels=16).layout == torch.channels_last
     # Its first layer is a 1x1 convolution of three channels with a stride of 2.

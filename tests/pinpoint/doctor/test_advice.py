@@ -175,3 +175,19 @@ def test_stand_ins_are_enough_for_annotations(tmp_path):
         write_stand_ins([str(file), str(tmp_path / "images")])
     with pytest.raises(ValueError, match=r"absent\.json cannot be read"):
         write_stand_ins([str(tmp_path / "absent.json"), str(tmp_path / "images")])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"images": [{"file_name": "a.jpg", "height": 3}]}, "width and height .*KeyError"),
+        ({"a.jpg": [70000, 3]}, "width and height .*OverflowError"),
+        ({"a.jpg": 3}, "width and height .*TypeError"),
+        ({"../a.jpg": [3, 3]}, "outside of"),
+    ],
+)
+def test_stand_ins_of_no_size_or_elsewhere(sizes, message, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(sizes))
+    with pytest.raises(ValueError, match=message):
+        write_stand_ins([str(tmp_path / "a.json"), str(tmp_path / "images")])
+    assert not (tmp_path / "a.jpg").exists()
