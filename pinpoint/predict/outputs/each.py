@@ -51,14 +51,19 @@ def voc(found: Found, class_names: Sequence[str], path: Path) -> str:
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
     for (x1, y1, x2, y2), score, label in rows:
         entry = ElementTree.SubElement(root, "object")
-        values = {"name": class_names[label], "pose": "Unspecified", "truncated": "0", "difficult": "0"}
-        for tag, text in (values | {"score": f"{score:.6f}"}).items():
+        values = {"name": voc_name(class_names[label]), "pose": "Unspecified", "truncated": "0"}
+        for tag, text in (values | {"difficult": "0", "score": f"{score:.6f}"}).items():
             ElementTree.SubElement(entry, tag).text = text
         corners = ElementTree.SubElement(entry, "bndbox")
         for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
             ElementTree.SubElement(corners, tag).text = f"{value:.3f}"
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def voc_name(class_name: str) -> str:
+    """A class name for VOC's folders, whose list of classes separates its columns by colons."""
+    return class_name.replace(":", "-")
 
 
 def labelme(found: Found, class_names: Sequence[str], path: Path) -> str:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 import yaml
 
 from pinpoint.predict.found import Found
+from pinpoint.predict.outputs.each import voc_name
 
 Write = Callable[[Iterable[Found], Sequence[str]], Iterator[str]]
 """All that was found and the class names, to the text of a file in parts. `Iterable` may be read twice."""
@@ -93,7 +94,7 @@ def voc_list(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[st
 
 def voc_classes(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     """CVAT's `name:colour:parts:actions` a class; without it, only VOC's own are known."""
-    return (f"{name}:::\n" for name in class_names)
+    return (f"{voc_name(name)}:::\n" for name in class_names)
 
 
 def _csv_row(values: Sequence[object]) -> str:

@@ -80,6 +80,12 @@ def test_voc(image: Path, tmp_path: Path) -> None:
     check(read_voc(tmp_path / "out" / "voc", "train", class_names=NAMES), 1e-3)
 
 
+def test_a_colon_in_a_class_name_is_no_column_of_vocs_list(image: Path, tmp_path: Path) -> None:
+    write(tmp_path / "out", "voc", found(image), names=("car:red", "bus"))
+    assert (tmp_path / "out" / "voc" / "labelmap.txt").read_text() == "car-red:::\nbus:::\n"
+    assert "<name>car-red</name>" in (tmp_path / "out" / "voc" / "Annotations" / "one.xml").read_text()
+
+
 def test_coco(image: Path, tmp_path: Path) -> None:
     empty = found(
         image.with_name("none.png"),
