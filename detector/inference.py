@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -287,9 +288,11 @@ class Model:
             given: for all classes, or by class name; the model's own where not given.
 
         Raises:
-            ValueError: a class that the model does not know.
+            ValueError: a class that the model does not know, or no score.
         """
-        if isinstance(given, int | float):
+        if given is not None and not isinstance(given, Real | Mapping):
+            raise ValueError(f"thresholds must be a score, or scores by class name, not {given!r}")
+        if isinstance(given, Real):
             return torch.full((len(self.facts.class_names),), float(given))
         least, names = torch.tensor(self.facts.thresholds), self.facts.class_names
         for name, threshold in (given or {}).items():
@@ -349,6 +352,8 @@ def to_pixels(image: Any, bgr: bool = False, bands: int = 3) -> NDArray[np.uint8
         image, bgr = _pixels_of_pil(image), False
     if isinstance(image, Tensor):
         if image.is_floating_point():
+            if not ((image >= 0) & (image <= 1)).all():  # NaN neither
+                raise ValueError("a tensor of floating-point numbers must lie in [0, 1]: divide it by 255")
             image = (image * 255).round().clamp(0, 255).byte()
         image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image.cpu().numpy()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:

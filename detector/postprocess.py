@@ -183,7 +183,7 @@ class Postprocess:
     ) -> None:
         if suppression not in ("nms", "soft"):
             raise ValueError(f"postprocess.suppression must be nms or soft, got {suppression!r}")
-        require_between("postprocess.score_threshold", score_threshold, 0, 0.999)
+        require_between("postprocess.score_threshold", score_threshold, 0, 1)
         require_between("postprocess.nms_iou", nms_iou, 0, 1)
         require_between("postprocess.max_detections", max_detections, 1, 100_000)
         require_between("postprocess.pre_nms", pre_nms, 1, 1_000_000)

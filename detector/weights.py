@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -61,20 +62,20 @@ def read_weights(path: Path) -> Weights:
         if not (path / HUB_WEIGHTS).is_file():
             raise ValueError(f"{path} holds no {HUB_WEIGHTS}: give a folder of the hub, or a checkpoint file")
         facts = _json(path / HUB_CONFIG) if (path / HUB_CONFIG).is_file() else {}
-        config = facts.get("config", {})
+        config = facts.get("config")
         path = path / HUB_WEIGHTS
     elif not path.is_file():
         raise ValueError(
             f"no weights at {path}: give a file or a folder of the hub; of an address, fetch the file first"
         )
     else:
-        facts, config = {}, {}
+        facts, config = {}, None
     content = _read(path)
     if path.name != HUB_WEIGHTS:
-        facts = content
-        config = load_yaml(content["config"]) if isinstance(content.get("config"), str) else {}
+        facts, config = content, _yaml(content.get("config"))
     wrapped = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
     tensors = {name: value for name, value in (wrapped or [content])[0].items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in tensors.items() if isinstance(name, str)}
     if not tensors:
         raise ValueError(f"{path} holds no tensors by name: give a checkpoint or a state dict")
     for name, value in tensors.items():
@@ -83,7 +84,7 @@ def read_weights(path: Path) -> Weights:
     return Weights(
         path,
         tensors,
-        class_names=facts.get("class_names"),
+        class_names=_names(facts.get("class_names")),
         strides=_strides(config),
         interrupted="class_names" in content and "optimizer_states" in content,
     )
@@ -138,10 +139,29 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _strides(config: Mapping[str, Any]) -> Sequence[int] | None:
-    """Levels that a configuration of ours asks for."""
-    network: Any = (config.get("model") or {}).get("network") or {}
-    if isinstance(network, str):
+def _yaml(text: object) -> Any:  # noqa: ANN401  # plain values
+    """What a text says, None if it is no YAML: other tools keep other things under a name of ours."""
+    try:
+        return load_yaml(text) if isinstance(text, str) else None
+    except (yaml.YAMLError, ValueError):
         return None
-    strides: Sequence[int] | None = network.get("init_args", network).get("strides")
-    return strides
+
+
+def _names(found: Any) -> list[str] | None:  # noqa: ANN401  # plain values
+    """Class names in their order, of a list or of numbers to names; None if it is neither."""
+    if isinstance(found, Mapping) and set(found) == set(range(len(found))):
+        found = [found[number] for number in range(len(found))]
+    alike = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
+    return list(found) if alike else None
+
+
+def _strides(config: object) -> Sequence[int] | None:
+    """Levels that a configuration of ours asks for; None if it is none."""
+    found: Any = config
+    for name in ("model", "network"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping):
+        found = found.get("init_args", found)
+    strides = found.get("strides") if isinstance(found, Mapping) else None
+    alike = isinstance(strides, list) and all(isinstance(stride, int) for stride in strides)
+    return strides if alike else None

@@ -182,7 +182,7 @@ def error_costs(results: Results, target: Ints, errors: Errors, classes: int) ->
     return costs
 
 
-def confusion_by_class(results: Results, classes: int, thresholds: Reals) -> Ints:
+def confusion_by_class(results: Results, classes: int, thresholds: Reals, max_detections: int = 500) -> Ints:
     """Which classes are taken for which, at the given score thresholds.
 
     Detections of all classes compete for the objects, best score first.
@@ -191,28 +191,30 @@ def confusion_by_class(results: Results, classes: int, thresholds: Reals) -> Int
         results: detections and annotations.
         classes: number of classes.
         thresholds: (C,) least score of a detection of each class, see `Curve.best` in `evaluation.curves`.
+        max_detections: most detections of one class in one image that count.
 
     Returns:
         (C + 1, C + 1) numbers: rows the true class, columns the detected one; the last row counts false
         detections, the last column objects not found.
     """
-    target = find_objects(results, classes, thresholds=thresholds, any_class=True)
+    target = find_objects(results, classes, max_detections, thresholds, any_class=True)
     return _count_pairs(target, results.gt_labels, results.labels, classes)
 
 
-def confusion_by_size(results: Results, classes: int, thresholds: Reals) -> Ints:
+def confusion_by_size(results: Results, classes: int, thresholds: Reals, max_detections: int = 500) -> Ints:
     """Which sizes are taken for which, at the given score thresholds, by the bins of `SIZE_EDGES`.
 
     Args:
         results: detections and annotations.
         classes: number of classes.
         thresholds: (C,) least score of a detection of each class.
+        max_detections: most detections of one class in one image that count.
 
     Returns:
         (K + 1, K + 1) numbers: rows the bin of the object, columns that of the box that found it; the last
         row counts false detections, the last column objects not found.
     """
-    target = find_objects(results, classes, thresholds=thresholds)
+    target = find_objects(results, classes, max_detections, thresholds)
     gt_bins, bins = size_bins(results.gt_areas), size_bins(detected_boxes(results).areas)
     return _count_pairs(target, gt_bins, bins, len(SIZE_NAMES))
 

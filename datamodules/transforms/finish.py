@@ -25,7 +25,7 @@ class Finish:
         self.extra = A.Compose(
             [A.NoOp(), *augment.extra],
             bbox_params=A.BboxParams("pascal_voc"),
-            keypoint_params=A.KeypointParams("xy", remove_invisible=False),
+            keypoint_params=A.KeypointParams("xy", remove_invisible=False, label_fields=["corner"]),
         )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -47,7 +47,9 @@ class Finish:
         boxes = np.concatenate([sample.boxes, sample.ignore_boxes])
         indexed = np.column_stack([boxes, np.arange(len(boxes))]).astype(np.float32)
         corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-        result = self.extra(image=sample.image, bboxes=indexed, keypoints=corners)
+        result = self.extra(
+            image=sample.image, bboxes=indexed, keypoints=corners, corner=np.arange(len(corners))
+        )
         if result["image"].shape != sample.image.shape:
             raise ValueError(
                 f"augment.extra changed the image from {sample.image.shape} to {result['image'].shape} "
@@ -56,9 +58,14 @@ class Finish:
         moved = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, indexed.shape[1])
         index = moved[:, 4].astype(np.int64)
         moved = moved[:, :4]
-        unclipped = np.asarray(result["keypoints"], dtype=np.float32).reshape(-1, 4, 2)
-        whole = np.concatenate([unclipped.min(axis=1), unclipped.max(axis=1)], axis=1)
-        visible = visible_share(moved, whole[index])
+        # Distortions drop points outside of the image all the same: there the clipped box has to do.
+        whole, points = moved.copy(), np.asarray(result["keypoints"], dtype=np.float32).reshape(-1, 2)
+        place = np.full(len(boxes), -1)
+        place[index] = np.arange(len(index))
+        owner = place[np.asarray(result["corner"], dtype=np.int64) // 4]
+        np.minimum.at(whole[:, :2], owner[owner >= 0], points[owner >= 0])
+        np.maximum.at(whole[:, 2:], owner[owner >= 0], points[owner >= 0])
+        visible = visible_share(moved, whole)
         is_object = index < objects
         keep, cut = keep_or_ignore(visible, self.augment.min_visibility)
         return replace(

@@ -94,17 +94,26 @@ def resample(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     and ten times as long for the rest. The linear step shrinks less than twofold, and so misses no pixel.
 
     Args:
-        image: (h, w, 3).
-        out: (H, W, 3), perhaps a part of a canvas, to be written to.
+        image: (h, w, bands).
+        out: (H, W, bands), perhaps a part of a canvas, to be written to.
     """
     height, width = out.shape[:2]
     while (block := (_halves(image.shape[0], height), _halves(image.shape[1], width))) != (1, 1):
         half = (image.shape[1] // block[1], image.shape[0] // block[0])
-        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = _average(image, half)
     if image.shape == out.shape:
         out[:] = image
     else:
         cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def _average(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Reduce an image to (width, height); odd sides of more than four bands OpenCV does not take at once."""
+    bands = image.shape[2]
+    if bands > 4:
+        parts = [_average(np.ascontiguousarray(image[..., i : i + 4]), size) for i in range(0, bands, 4)]
+        return np.dstack(parts)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], bands)  # type: ignore[return-value]
 
 
 def _halves(length: int, target: int) -> int:

@@ -8,6 +8,7 @@ best epoch would be chosen by the very images that score it, which flatters ever
 ones most.
 """
 
+import hashlib
 import os
 import platform
 import sys
@@ -78,7 +79,7 @@ def score(checkpoint: dict[str, Any], *options: str) -> dict[str, Any]:
 
     Returns:
         `scores`, those of evaluate.py; `resampled`, see `evaluation.bootstrap.resampled_scores`; `images`,
-        their number.
+        their number; `image_set`, a check sum of their names.
     """
     cli = DetectionCLI.from_checkpoint(checkpoint, ["--trainer.devices=1", *options])
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
@@ -88,7 +89,13 @@ def score(checkpoint: dict[str, Any], *options: str) -> dict[str, Any]:
     resampled = resampled_scores(
         results, len(cli.model.class_names), image_weights(images), cli.model.postprocess.max_detections
     )
-    return {"scores": cli.model.scores.compute(), "resampled": resampled, "images": images}
+    names = sorted(image.info.file_name for image in cli.datamodule.evaluated.images)
+    return {
+        "scores": cli.model.scores.compute(),
+        "resampled": resampled,
+        "images": images,
+        "image_set": hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest(),
+    }
 
 
 def read_curves(attempts: Sequence[Path]) -> dict[str, tuple[list[int], list[float]]]:

@@ -47,6 +47,7 @@ class Cell:
         scores: in [0, 1], NaN where there is no object; see `evaluation.coco.score_names`.
         resampled: (B,) scores of the resampled images, see `evaluation.bootstrap.resampled_scores`.
         images: number of images that were scored.
+        image_set: the same for cells that were scored on the same ones.
         curves: steps and values by the name under which they were logged.
         seconds: time of the training, of its last attempt where it was interrupted.
         attempts: how often it was started.
@@ -57,6 +58,7 @@ class Cell:
     scores: Mapping[str, float]
     resampled: Mapping[str, Floats]
     images: int
+    image_set: str
     curves: Mapping[str, tuple[Floats, Floats]]
     seconds: float
     attempts: int
@@ -69,7 +71,7 @@ class Difference:
     Attributes:
         per_seed: (n,) difference of each seed.
         seed_error: standard error of their mean by the choice of seeds; NaN for a single seed.
-        image_error: standard error of their mean by the choice of images.
+        image_error: standard error of their mean by the choice of images; NaN for a single image.
         images: number of images.
     """
 
@@ -95,7 +97,10 @@ class Difference:
         return self.error**4 / parts
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Bounds that hold the true difference in a share `level` of comparisons; NaN for a single seed."""
+        """Bounds that hold the true difference in a share `level` of comparisons.
+
+        NaN for a single seed, or a single image.
+        """
         if not self.error > 0:
             return self.mean + 0 * self.error, self.mean + 0 * self.error
         reach = float(stdtrit(self.degrees, (1 + level) / 2)) * self.error
@@ -114,12 +119,12 @@ def paired_difference(variant: Sequence[Cell], baseline: Sequence[Cell], score: 
     pairs = [(cell, partners[cell.seed]) for cell in variant if cell.seed in partners]
     per_seed = np.array([a.scores[score] - b.scores[score] for a, b in pairs])
     resampled = np.mean([a.resampled[score] - b.resampled[score] for a, b in pairs], axis=0)
-    resampled, n = resampled[~np.isnan(resampled)], len(per_seed)
+    resampled, n, images = resampled[~np.isnan(resampled)], len(per_seed), pairs[0][0].images
     return Difference(
         per_seed=per_seed,
         seed_error=float(per_seed.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
-        image_error=float(resampled.std(ddof=1)) if len(resampled) > 1 else math.nan,
-        images=pairs[0][0].images,
+        image_error=float(resampled.std(ddof=1)) if len(resampled) > 1 and images > 1 else math.nan,
+        images=images,
     )
 
 
@@ -139,6 +144,8 @@ def verdict(difference: Difference, comparisons: int = 1) -> str:
         return "identical"
     if len(difference.per_seed) < 2:
         return "one seed cannot tell"
+    if difference.images < 2:
+        return "one image cannot tell"
     word = "higher" if difference.mean > 0 else "lower"
     if _excludes_zero(difference.interval(1 - 0.05 / comparisons)):
         return f"{word}, beyond noise"

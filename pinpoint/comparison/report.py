@@ -36,7 +36,7 @@ def write_report(
     Args:
         folder: where; must exist.
         variants: options of each variant by its name; the first is the baseline.
-        cells: finished cells, at least one of the baseline, all scored on as many images.
+        cells: finished cells, at least one of the baseline, all scored on the same images.
         facts: what else a reader should know, such as command and machine, by title.
         missing: names of the cells that are not finished.
 
@@ -44,12 +44,13 @@ def write_report(
         The verdicts as a table of text.
 
     Raises:
-        ValueError: if the cells were scored on different numbers of images.
+        ValueError: if the cells were scored on different images.
     """
-    if len({cell.images for cell in cells}) > 1:
+    sets = {cell.image_set for cell in cells} - {""}  # cells of an older version do not say
+    if len({cell.images for cell in cells}) > 1 or len(sets) > 1:
         raise ValueError(
-            "the cells were scored on different numbers of images, so they cannot be paired: vary options of "
-            "training alone"
+            "the cells were scored on different images, so they cannot be paired: vary options of training "
+            "alone, not data.fold or what else chooses the validation images"
         )
     by_variant = {name: [cell for cell in cells if cell.variant == name] for name in variants}
     by_variant = {name: mine for name, mine in by_variant.items() if mine}
@@ -64,15 +65,15 @@ def write_report(
     }
     _write_cells(folder / "cells.csv", cells)
     _write_differences(folder / "differences.csv", by_variant, differences)
-    _draw_differences(folder / "differences.png", baseline, differences, OVERALL)
     sizes = [score for score in BY_SIZE if not math.isnan(by_variant[baseline][0].scores[score])]
-    _draw_differences(folder / "sizes.png", baseline, differences, sizes)
-    _draw_curves(folder / "curves.png", by_variant)
-    _write_hparams(folder / "hparams", variants, cells)
     verdicts = _verdicts(by_variant, differences)
     (folder / "report.md").write_text(
         _markdown(variants, by_variant, differences, sizes, facts, missing), "utf-8"
     )
+    _draw_differences(folder / "differences.png", baseline, differences, OVERALL)
+    _draw_differences(folder / "sizes.png", baseline, differences, sizes)
+    _draw_curves(folder / "curves.png", by_variant)
+    _write_hparams(folder / "hparams", variants, cells)
     return columns(*verdicts)
 
 
@@ -148,7 +149,9 @@ def _mean_time(cells: Sequence[Cell]) -> str:
 
 def _several(count: int) -> str:
     """What several comparisons at once do to an interval of 95 %."""
-    if count < 2:
+    if count == 0:
+        return "No comparison was made yet."
+    if count == 1:
         return "One comparison was made, so the level of 95 % is what it says."
     return (
         f"{count} comparisons were made: were all variants equal, the chance that at least one interval "
@@ -252,7 +255,7 @@ def _draw_differences(
         panel.set_title(_title(score), fontsize=10)
         panel.tick_params(labelsize=8)
     panels[0].set_yticks(range(len(differences)), list(differences), fontsize=9)
-    panels[0].set_ylim(len(differences) - 0.5, -0.5)
+    panels[0].set_ylim(max(len(differences), 1) - 0.5, -0.5)
     figure.supxlabel(f"more than {baseline}: mean and 95 % interval; orange: each seed", fontsize=9)
     figure.savefig(path, dpi=100)
 
@@ -263,8 +266,11 @@ def _draw_curves(path: Path, by_variant: Mapping[str, Sequence[Cell]]) -> None:
     panels = figure.subplots(1, len(CURVES))
     for panel, (tag, title) in zip(panels, CURVES.items(), strict=True):
         for k, (name, mine) in enumerate(by_variant.items()):
-            steps = mine[0].curves[tag][0]
-            values = [np.interp(steps, *cell.curves[tag]) for cell in mine]
+            curves = [cell.curves[tag] for cell in mine if len(cell.curves[tag][0])]
+            if not curves:  # no validation while they were trained
+                continue
+            steps = curves[0][0]
+            values = [np.interp(steps, *curve) for curve in curves]
             colour = f"C{k % 10}"
             panel.plot(steps, np.mean(values, axis=0), color=colour, label=name, linewidth=1.5)
             panel.fill_between(

@@ -91,6 +91,7 @@ def read_cell(task: Task) -> Cell:
         scores=numbers,
         resampled={name: np.array(v, dtype=np.float64) for name, v in result["resampled"].items()},
         images=result["images"],
+        image_set=result.get("image_set", ""),
         curves={name: (np.array(s), np.array(v)) for name, (s, v) in result["curves"].items()},
         seconds=result["seconds"],
         attempts=result["attempts"],

@@ -29,6 +29,8 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
         command: how the doctor was called.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in ("groups.csv", "advice.yaml", "near_duplicates.png", "overview.png"):
+        (folder / left).unlink(missing_ok=True)  # of an earlier call, which this one may not write again
     with (folder / "findings.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("severity", "kind", "split", "image", "message"))

@@ -21,7 +21,7 @@ from pinpoint.export.gate import Comparison, ValidationImages, compare
 from pinpoint.export.graph import save_program, trace
 from pinpoint.export.onnx_file import add_suppression, save_onnx, to_onnx
 from pinpoint.export.openvino_file import save_openvino, to_openvino
-from pinpoint.export.share import HUB_FILES, write_hub, write_model_card, write_weights
+from pinpoint.export.share import write_hub, write_model_card, write_weights
 
 Format = Literal["onnx", "openvino", "pt2", "weights", "hub"]
 ENDINGS: dict[Format, str] = {
@@ -73,25 +73,6 @@ class Wish:
         ending = ENDINGS[self.format]
         if self.output is not None and ending.startswith(".") and self.output.suffix != ending:
             raise ValueError(f"--output must end in {ending} for {self.format}, got {self.output}")
-        if self.output is not None:
-            self._require_place(self.output)
-
-    def _require_place(self, path: Path) -> None:
-        """Refuse a place where the result would put an end to something else."""
-        if path.exists() and path.resolve() == Path(self.checkpoint).resolve():
-            raise ValueError(f"--output is the checkpoint itself, {path}: give another")
-        kind = "a folder" if self.format == "hub" else "a file"
-        if path.exists() and path.is_dir() != (self.format == "hub"):
-            raise ValueError(
-                f"--output must be {kind} for {self.format}, and {path} is none: give another name"
-            )
-        if path.is_dir():
-            others = sorted(one.name for one in path.iterdir() if one.name not in HUB_FILES)
-            if others:
-                raise ValueError(
-                    f"{path} holds {others[0]}{' and more' if others[1:] else ''}, which would be lost: give "
-                    "--output a new folder, or one of an earlier export"
-                )
 
     @property
     def exact(self) -> bool:
@@ -107,11 +88,26 @@ class Wish:
         """
         if self.output is not None:
             return self.output
-        if not Path(self.checkpoint).exists():
+        checkpoint = Path(self.checkpoint)
+        if not checkpoint.exists():
             raise ValueError("give --output: there is no folder of the checkpoint to write to")
         precision = "_half" if self.half else "_int8" if self.int8 else ""
-        checkpoint = Path(self.checkpoint)
         return checkpoint.with_name(checkpoint.stem + precision + ENDINGS[self.format])
+
+    def require_place(self) -> None:
+        """Refuse a place where the result would put an end to what is no earlier one.
+
+        Raises:
+            ValueError: something is there.
+        """
+        path = self.path
+        # By its name a file may be an earlier result; a folder may hold what its owner changed since.
+        if path.is_dir() or (path.exists() and not path.name.endswith(ENDINGS[self.format])):
+            raise ValueError(
+                f"{path} is there already and would be lost: remove it, or give another --output"
+            )
+        if path.exists() and path.resolve() == Path(self.checkpoint).resolve():
+            raise ValueError(f"--output is the checkpoint itself, {path}: give another")
 
 
 def export(wish: Wish, overrides: Sequence[str] = ()) -> list[str]:
@@ -127,6 +123,7 @@ def export(wish: Wish, overrides: Sequence[str] = ()) -> list[str]:
     Raises:
         ValueError: something that a user can mend.
     """
+    wish.require_place()
     path, checkpoint = wish.path, load_checkpoint(wish.checkpoint)
     network, facts = build(checkpoint)
     images = None
@@ -201,7 +198,4 @@ def _drafts(parent: Path) -> Iterator[Path]:
 def _publish(folder: Path, path: Path) -> None:
     """Move the files into their place, the one by which the others are found last."""
     for written in sorted(folder.iterdir(), key=lambda one: one.name == path.name):
-        place = path.parent / written.name
-        if place.is_dir():  # an older folder makes way as a whole
-            place.rename(folder / "older")
-        os.replace(written, place)
+        os.replace(written, path.parent / written.name)

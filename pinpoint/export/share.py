@@ -25,13 +25,11 @@ TRAINING = (
 )
 """What only a training that goes on needs: three quarters of a checkpoint and more."""
 
-HUB_CARD = "README.md"
-
-HUB_FILES = (HUB_CONFIG, HUB_WEIGHTS, HUB_CARD)
-"""All that a folder for the hub holds."""
-
 FACTS = ("class_names", "thresholds", "epoch", "global_step")
 """What of a checkpoint goes to config.json, beside its configuration."""
+
+PLACES = ("reading", "root", "yaml", "val_groups")
+"""Options of data that say where something lies; others are known by their slashes."""
 
 SIZES = {"": "all", "_0_8": "below 8 px", "_8_16": "8 to 16 px", "_16_32": "16 to 32 px"}
 SIZES |= {"_small": "small, below 32 px", "_medium": "medium, 32 to 96 px", "_large": "large, above 96 px"}
@@ -65,7 +63,7 @@ def write_hub(checkpoint: Mapping[str, Any], folder: Path, half: bool, licence: 
     save_file(_weights(checkpoint, half), folder / HUB_WEIGHTS, metadata={"format": "pt"})
     full = yaml.safe_load(checkpoint["config"])
     facts = {name: checkpoint[name] for name in FACTS if name in checkpoint}
-    config = {"model": full["model"], "data": _without_paths(full["data"])}
+    config = {"model": _without_origin(full["model"]), "data": _without_paths(full["data"])}
     described = {"library_name": LIBRARY, **facts, "config": config}
     (folder / HUB_CONFIG).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
     write_model_card(folder, licence, None)
@@ -80,7 +78,7 @@ def write_model_card(folder: Path, licence: str, compared: Comparison | None) ->
         compared: scores on the validation images; None if there are none.
     """
     described = json.loads((folder / HUB_CONFIG).read_text("utf-8"))
-    (folder / HUB_CARD).write_text(model_card(described, licence, compared), "utf-8")
+    (folder / "README.md").write_text(model_card(described, licence, compared), "utf-8")
 
 
 def model_card(described: Mapping[str, Any], licence: str, compared: Comparison | None) -> str:
@@ -175,11 +173,29 @@ def _weights(checkpoint: Mapping[str, Any], half: bool) -> dict[str, torch.Tenso
     return weights
 
 
+def _without_origin(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model section without the files that the training began with."""
+    network = model["network"]
+    options = network.get("init_args", network)
+    kept = {name: value for name, value in options.items() if name != "pretrained"}
+    network = network | {"init_args": kept} if "init_args" in network else kept
+    return {**model, "network": network, "init_from": None}
+
+
 def _without_paths(data: Mapping[str, Any]) -> dict[str, Any]:
     """The data section without the options that name files, folders or addresses of its author."""
     options = {
         name: value
         for name, value in data["init_args"].items()
-        if not (isinstance(value, str) and ("/" in value or "\\" in value)) and name != "reading"
+        if name not in PLACES and not any("/" in text or "\\" in text for text in _texts(value))
     }
     return {"class_path": data["class_path"], "init_args": options}
+
+
+def _texts(value: object) -> list[str]:
+    """All texts of nested plain values."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _texts(one)]
+    return [value] if isinstance(value, str) else []

@@ -24,7 +24,7 @@ from pinpoint.predict.journal import Journal
 from pinpoint.predict.outputs.pictures import draw
 from pinpoint.predict.outputs.writer import Writer
 from pinpoint.predict.pieces import Pieces
-from pinpoint.predict.sources import Item
+from pinpoint.predict.sources import Item, frame_name
 from pinpoint.predict.tracking import LOW, Tracker
 from pinpoint.predict.video import VideoFile, VideoWriter
 
@@ -229,7 +229,7 @@ class Runner:
         boxes, scores = detections.boxes[kept].numpy(), detections.scores[kept].numpy()
         labels = detections.labels[kept].numpy()
         tracks = None if tracker is None else tracker.update(boxes, scores, labels)
-        name = item.name if frame is None else f"{item.name}_{frame:06d}"
+        name = item.name if frame is None else frame_name(item.name, frame)
         return Found(str(item.path), name, size, boxes, scores, labels, tracks, frame)
 
     def _note(self, found: Found, source: Decoded | Raster) -> None:

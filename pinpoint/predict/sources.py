@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ VIDEO_SUFFIXES = {
     *(".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
 }
 """Which files are videos, in lower case."""
+
+
+FRAME = re.compile(r"(.+)_[0-9]{6,}")
+"""Names that frames have, see `frame_name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +108,36 @@ def _listed(file: Path) -> Iterable[Path]:
 def name_items(files: Mapping[Path, str], done: Mapping[str, str]) -> list[Item]:
     """Items with names of their own: files that differ in their folder or ending alone are told apart.
 
+    Nor is an image called as a frame of a video is, see `frame_name`.
+
     Args:
         files: see `find_files`.
         done: names of files that earlier calls looked at, by path; they keep them.
     """
-    taken = {name: Path(path).suffix for path, name in done.items()}
+    taken = {name: Path(path) for path, name in done.items()}
     items = []
     for path, place in files.items():
         if (name := done.get(str(path))) is None:
             stem = Path(place).with_suffix("").as_posix()
             choices = [stem, f"{stem}_{path.suffix[1:]}", f"{path.parent.name}/{stem}"]
-            if taken.get(stem) == path.suffix:  # their folders differ
+            if stem in taken and taken[stem].suffix == path.suffix:  # their folders differ
                 choices.pop(1)
             choices += [f"{stem}_{number}" for number in range(2, len(files) + len(done) + 2)]
-            name = next(choice for choice in choices if choice not in taken)
-            taken[name] = path.suffix
+            name = next(choice for choice in choices if _is_free(choice, path, taken))
+            taken[name] = path
         items.append(Item(path, name))
     return items
+
+
+def frame_name(video: str, number: int) -> str:
+    """What the results of a video's frame are called."""
+    return f"{video}_{number:06d}"
+
+
+def _is_free(name: str, path: Path, taken: Mapping[str, Path]) -> bool:
+    if is_video(path) and any((m := FRAME.fullmatch(other)) and m[1] == name for other in taken):
+        return False
+    of_a_frame = FRAME.fullmatch(name)
+    if of_a_frame and of_a_frame[1] in taken and is_video(taken[of_a_frame[1]]):
+        return False
+    return name not in taken

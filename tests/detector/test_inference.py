@@ -197,6 +197,8 @@ def test_a_prediction_draws_itself(tmp_path: Path) -> None:
         (np.zeros((0, 9, 3), np.uint8), "3 or 4 channels"),
         (None, "not NoneType"),
         (Image.new("RGB", (9, 9)), "4 channels"),
+        (torch.full((3, 9, 9), 255.0), r"must lie in \[0, 1\]"),
+        (torch.full((3, 9, 9), float("nan")), r"must lie in \[0, 1\]"),
     ],
 )
 def test_what_is_no_image(image: object, message: str) -> None:
@@ -239,6 +241,15 @@ def test_images_of_four_channels(tmp_path: Path) -> None:
     # A model of three takes the colours of the same file.
     Model(forward, FACTS).predict(tmp_path / "four.tif")
     assert seen[-1] == [10, 20, 30]
+
+
+def test_thresholds_of_any_number() -> None:
+    model = Model(lambda images: (torch.zeros(1, 1, 2), torch.zeros(1, 1, 4)), FACTS)
+    assert model.thresholds(np.float32(0.25)).tolist() == [0.25, 0.25]
+    with pytest.raises(ValueError, match=r"a score, or scores by class name, not '0\.3'"):
+        model.thresholds("0.3")
+    sure = replace(FACTS, thresholds=(0.9999, 1.0))
+    assert len(Model(model.forward, sure).predict(np.zeros((64, 96, 3), np.uint8))) == 0
 
 
 def test_facts_survive_json() -> None:

@@ -86,3 +86,31 @@ def test_names_that_are_known_stay() -> None:
     # "a." stands before a known name here, but without it fewer are known.
     known = {"a.x", "a.y", "x"}
     assert without_prefix({"a.x": torch.ones(1), "a.y": torch.ones(1)}, known).keys() == {"a.x", "a.y"}
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "strides"),
+    [
+        ({"config": "yolov9-s"}, None, None),
+        ({"config": "model: yolo"}, None, None),
+        ({"config": "a: b: c: ["}, None, None),
+        ({"config": "model: {network: {strides: 8}}"}, None, None),
+        ({"config": "model: {network: {strides: '8,16'}}"}, None, None),
+        ({"config": "model: {network: {init_args: {strides: [8, 16]}}}"}, None, [8, 16]),
+        ({"class_names": {0: "person", 1: "car"}}, ["person", "car"], None),
+        ({"class_names": [0, 1]}, None, None),
+        ({"class_names": 3}, None, None),
+        ({0: torch.zeros(2)}, None, None),
+    ],
+)
+def test_what_other_tools_keep_under_our_names(more, names, strides, tmp_path):
+    torch.save({"state_dict": {"a.b": torch.ones(3)}} | more, tmp_path / "other.pt")
+    found = read_weights(tmp_path / "other.pt")
+    assert (found.class_names, found.strides, list(found.tensors)) == (names, strides, ["a.b"])
+
+
+@pytest.mark.parametrize("config", [None, "x", [1], {"model": None}])
+def test_hub_folders_of_other_tools(config, tmp_path):
+    save_file({"a.b": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"config": config}))
+    assert list(read_weights(tmp_path).tensors) == ["a.b"]

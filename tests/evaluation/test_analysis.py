@@ -4,8 +4,9 @@ import json
 import math
 
 import pytest
-from evaluation_cases import evaluated
+from evaluation_cases import annotations, detections, evaluated, square
 
+from evaluation.analysis import analyse
 from evaluation.errors import ERRORS
 from evaluation.report.text import write_metrics
 
@@ -36,3 +37,13 @@ def test_nothing_found_and_nothing_there():
     _, _, analysis = evaluated(["car"])
     assert math.isnan(analysis.calibration.error)
     assert analysis.metrics()["recall_by_crowding"]["0"]["objects"] == 0
+
+
+def test_all_of_it_counts_as_many_detections():
+    cars = [square(10, 10, 20), square(50, 10, 20)]
+    results, _, _ = evaluated(["car"], (detections(cars, [0.9, 0.8], [0, 0]), annotations(cars, [0, 0])))
+    for most, found in ((1, 1), (2, 2)):
+        analysis = analyse(results, ["car"], most)
+        assert analysis.confusion.tolist() == [[found, 2 - found], [0, 0]]
+        assert analysis.size_confusion[:-1, :-1].sum() == found
+        assert analysis.error_counts["missed"] == 2 - found

@@ -79,6 +79,17 @@ def test_resampling_is_close_to_area_averages(ratio):
     assert ours.std() <= linear.std()
 
 
+@pytest.mark.parametrize("bands", [1, 2, 4, 5, 8])
+def test_bands_are_resampled_alike(bands):
+    image = np.random.default_rng(0).integers(0, 256, (301, 203, bands), dtype=np.uint8)
+    out = np.empty((100, 50, bands), dtype=np.uint8)
+    resample(image, out)
+    for band in range(bands):
+        alone = np.empty((100, 50, 1), dtype=np.uint8)
+        resample(np.ascontiguousarray(image[..., band : band + 1]), alone)
+        assert (out[..., band] == alone[..., 0]).all()
+
+
 # -------------------------------------------------------------------------------------------- placement
 
 
@@ -243,6 +254,19 @@ def test_dropout_of_a_whole_object_takes_its_label():
     hole = A.CoarseDropout((1, 1), (20, 20), (100, 100), fill=0, p=1)
     result = Finish(Augment(flip=0, extra=[hole]))(image, np.random.default_rng(0))
     assert len(result.boxes) == len(result.ignore_boxes) == 0
+
+
+@pytest.mark.parametrize("kind", [A.GridDistortion, A.ElasticTransform])
+def test_distortions_that_drop_points(kind):
+    corners = [[0, 0, 10, 10], [150, 118, 160, 128], [100, 0, 110, 10]]
+    image = sample(128, 160, boxes=[[60, 40, 70, 50], *corners], ignore_boxes=[[20, 90, 30, 100]])
+    finish = Finish(Augment(flip=0, extra=[kind(p=1)]))
+    for seed in range(20):
+        result = finish(image, np.random.default_rng(seed))
+        assert len(result.boxes) == len(result.labels)
+        first = result.boxes[result.labels == image.labels[0]]
+        np.testing.assert_allclose(first, [[60, 40, 70, 50]], atol=15)
+        assert len(result.boxes) + len(result.ignore_boxes) == 5
 
 
 def test_extra_transform_that_changes_the_size_is_refused():

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ from pinpoint.comparison.report import write_report
 STEPS = np.array([10.0, 20.0])
 
 
-def cell(variant, seed, ap, noise=0.0, images=50):
+def cell(variant, seed, ap, noise=0.0, images=50, image_set="a"):
     """A cell whose scores are all `ap`, except for large objects, of which there are none."""
     spread = noise * np.random.default_rng(seed).normal(size=200)
     scores = {name: math.nan if name == "AP_large" else ap for name in SCORE_NAMES}
     resampled = {name: scores[name] + spread for name in SCORE_NAMES}
     curves = {name: (STEPS, np.array([ap / 2, ap])) for name in CURVES}
-    return Cell(variant, seed, scores, resampled, images, curves, seconds=60.0, attempts=1)
+    return Cell(variant, seed, scores, resampled, images, image_set, curves, seconds=60.0, attempts=1)
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -185,5 +186,29 @@ def test_one_seed_has_no_interval(tmp_path):
 
 def test_cells_scored_on_other_images_are_refused(tmp_path):
     cells = [*three_variants(), cell("same", 3, 0.3, images=49)]
-    with pytest.raises(ValueError, match="different numbers of images"):
+    with pytest.raises(ValueError, match="scored on different images"):
         write_report(tmp_path, VARIANTS, cells, {})
+    cells = [*three_variants(), cell("same", 3, 0.3, image_set="b")]
+    with pytest.raises(ValueError, match="scored on different images"):
+        write_report(tmp_path, VARIANTS, cells, {})
+    write_report(tmp_path, VARIANTS, [*three_variants(), cell("same", 3, 0.3, image_set="")], {})
+
+
+def test_one_image_cannot_tell():
+    variant, baseline = (
+        [cell(name, s, ap + s, images=1) for s in (0, 1)] for name, ap in (("b", 2), ("a", 1))
+    )
+    variant[0] = cell("b", 0, 2.5, images=1)
+    difference = paired_difference(variant, baseline, "AP")
+    assert math.isnan(difference.image_error)
+    assert all(map(math.isnan, difference.interval()))
+    assert verdict(difference) == "one image cannot tell"
+
+
+def test_cells_without_curves_and_a_baseline_alone(tmp_path):
+    cells = [replace(one, curves=dict.fromkeys(CURVES, (STEPS[:0], STEPS[:0]))) for one in three_variants()]
+    write_report(tmp_path, VARIANTS, cells, {})
+    assert (tmp_path / "curves.png").is_file()
+    alone = [one for one in cells if one.variant == next(iter(VARIANTS))]
+    write_report(tmp_path, VARIANTS, alone, {}, ["others"])
+    assert "No comparison was made yet." in (tmp_path / "report.md").read_text()

@@ -203,6 +203,9 @@ def test_a_sound_data_set(tmp_path, capsys):
         "overview.png",
         "report.md",
     ]
+    (folder / "groups.csv").write_text("file,group\n")  # of duplicates that are no longer there
+    main(options(Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12))))
+    assert not (folder / "groups.csv").exists()
 
 
 @pytest.mark.slow

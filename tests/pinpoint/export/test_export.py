@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from onnx import TensorProto, numpy_helper
 from tiny import Run, tiny_scenes
 from torch import Tensor
@@ -23,7 +24,7 @@ from pinpoint.cli import evaluate, train
 from pinpoint.export import exporter, graph, onnx_file
 from pinpoint.export.__main__ import main
 from pinpoint.export.exporter import Wish
-from pinpoint.export.share import HUB_FILES
+from pinpoint.export.share import write_hub
 from pinpoint.predict.__main__ import main as predict
 
 SMALLEST_MODEL = [
@@ -276,25 +277,36 @@ def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> N
 
 
 def test_no_place_where_something_would_be_lost(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "best.ckpt"
+    checkpoint = tmp_path / "best_weights.ckpt"
     checkpoint.write_bytes(b"weights")
-    models, hub = tmp_path / "models", tmp_path / "hub"
-    for folder, files in ((models, ["other.onnx"]), (hub, [*HUB_FILES, ".git"])):
-        folder.mkdir()
-        for name in files:
-            (folder / name).touch()
+    for name in ("last.ckpt", "other_weights.ckpt", "photo.jpg", "model.onnx"):
+        (tmp_path / name).touch()
+    (tmp_path / "best_weights_hub").mkdir()
+    lost, itself = "is there already and would be lost", "is the checkpoint itself"
     for form, output, complaint in (
-        ("weights", checkpoint, "is the checkpoint itself"),
-        ("weights", models, "must be a file for weights, and .*models is none"),
-        ("hub", checkpoint.with_name("best.txt"), "must be a folder"),
-        ("hub", models, r"holds other\.onnx, which would be lost"),
-        ("hub", hub, r"holds \.git, which"),
+        ("weights", "last.ckpt", lost),
+        ("weights", "photo.jpg", lost),
+        ("weights", ".", lost),
+        ("weights", "best_weights.ckpt", itself),
+        ("hub", ".", lost),
+        ("hub", "last.ckpt", lost),
+        ("hub", None, lost),  # beside the checkpoint
     ):
-        (tmp_path / "best.txt").touch()
         with pytest.raises(ValueError, match=complaint):
-            Wish(form, str(checkpoint), output)
-    (hub / ".git").unlink()
-    assert Wish("hub", str(checkpoint), hub).path == hub  # of an earlier export
+            Wish(form, str(checkpoint), None if output is None else tmp_path / output).require_place()
+    for form, output in (("weights", "other_weights.ckpt"), ("onnx", "model.onnx"), ("hub", "new")):
+        Wish(form, str(checkpoint), tmp_path / output).require_place()
+
+
+def test_a_hub_folder_keeps_its_authors_folders_to_itself(checkpoint: str, tmp_path: Path) -> None:
+    content = load_checkpoint(checkpoint)
+    config = yaml.safe_load(content["config"])
+    config["model"]["init_from"] = "/home/alice/client/best.ckpt"
+    config["model"]["network"].get("init_args", config["model"]["network"])["pretrained"] = "/home/alice/w.pt"
+    config["data"]["init_args"] |= {"val_groups": "alice.csv", "splits": ["/home/alice/a", "b"]}
+    write_hub({**content, "config": yaml.safe_dump(config)}, tmp_path / "hub", half=False, licence="mit")
+    assert "alice" not in (tmp_path / "hub" / "config.json").read_text()
+    assert same_predictions(load(tmp_path / "hub", "cpu"), load(checkpoint, "cpu"))
 
 
 def test_onnx_knows_no_other_suppression() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pinpoint.predict.sources import Item, find_files, name_items
+from pinpoint.predict.sources import Item, find_files, frame_name, name_items
 
 
 @pytest.fixture
@@ -70,6 +70,16 @@ def test_files_that_are_done_keep_their_names(photos: Path) -> None:
     done = {str(photos / "deep" / "a.jpg"): "a", str(photos / "b.PNG"): "b", "/elsewhere/clip.avi": "clip"}
     found = name_items(find_files([str(photos), str(photos / "deep" / "a.jpg")]), done)
     assert [item.name for item in found] == ["photos/a", "b", "clip_mp4", "a"]
+
+
+def test_an_image_is_not_called_as_a_frame_is(photos: Path) -> None:
+    for name in ("clip_000001.png", "clip_12.png", "other_000001.png"):
+        (photos / name).touch()
+    assert names(photos) == ["a", "b", "clip", "clip_000001_png", "clip_12", "other_000001"]
+    assert names(photos / "clip_000001.png", photos / "clip.mp4") == ["clip_000001", "clip_mp4"]
+    done = {str(photos / "clip_000001.png"): "clip_000001"}
+    (item,) = name_items(find_files([str(photos / "clip.mp4")]), done)
+    assert frame_name(item.name, 1) == "clip_mp4_000001"
 
 
 def test_nothing_of_the_results_is_looked_at(photos: Path) -> None:
