@@ -38,6 +38,9 @@ model of more channels those in place of three."""
 
 __all__ = ["FALLBACK", "Forward", "Model", "ModelFacts", "Prediction", "load"]
 
+OVERSHOT = 0.1
+"""How far beyond [0, 1] numbers of an image may lie; they are clipped."""
+
 AnySource = TypeVar("AnySource", bound=Source)
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -352,7 +355,8 @@ def to_pixels(image: Any, bgr: bool = False, bands: int = 3) -> NDArray[np.uint8
         image, bgr = _pixels_of_pil(image), False
     if isinstance(image, Tensor):
         if image.is_floating_point():
-            if not ((image >= 0) & (image <= 1)).all():  # NaN neither
+            # Resizing may overshoot a little; what is NaN is not within either.
+            if not ((image > -OVERSHOT) & (image < 1 + OVERSHOT)).all():
                 raise ValueError("a tensor of floating-point numbers must lie in [0, 1]: divide it by 255")
             image = (image * 255).round().clamp(0, 255).byte()
         image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else image.cpu().numpy()
