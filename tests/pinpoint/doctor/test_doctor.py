@@ -191,7 +191,8 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_sound_data_set(tmp_path, capsys):
-    assert main(options(Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12)))) == 0
+    given = options(Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12)))
+    assert main(given) == 0
     (folder,) = Path("runs/doctor").iterdir()  # named after recipe and data
     assert [(kind, message.partition(":")[0]) for kind, _, message in found(folder)] == [
         ("rare", "class 'ship'")
@@ -204,7 +205,7 @@ def test_a_sound_data_set(tmp_path, capsys):
         "report.md",
     ]
     (folder / "groups.csv").write_text("file,group\n")  # of duplicates that are no longer there
-    main(options(Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(9, 12))))
+    main(given)
     assert not (folder / "groups.csv").exists()
 
 
