@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     checkpoint: dict[str, Any] = load_shared(path) if is_shared(path) else read_intact(path)
     require_checkpoint(path, checkpoint)
     return checkpoint
+
+
+def without_origin(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's model section without the files that its training began with: the weights are there.
+
+    Args:
+        model: the section, left as it is.
+    """
+    network = model["network"]
+    options = network.get("init_args", network)
+    kept = {name: value for name, value in options.items() if name != "pretrained"}
+    network = {**network, "init_args": kept} if "init_args" in network else kept
+    return {name: value for name, value in model.items() if name != "init_from"} | {"network": network}
 
 
 def build(checkpoint: dict[str, Any]) -> tuple[DetectionNetwork, ModelFacts]:

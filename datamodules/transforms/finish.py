@@ -63,8 +63,9 @@ class Finish:
         place = np.full(len(boxes), -1)
         place[index] = np.arange(len(index))
         owner = place[np.asarray(result["corner"], dtype=np.int64) // 4]
-        np.minimum.at(whole[:, :2], owner[owner >= 0], points[owner >= 0])
-        np.maximum.at(whole[:, 2:], owner[owner >= 0], points[owner >= 0])
+        owner, points = owner[owner >= 0], points[owner >= 0]
+        np.minimum.at(whole[:, :2], owner, points)
+        np.maximum.at(whole[:, 2:], owner, points)
         visible = visible_share(moved, whole)
         is_object = index < objects
         keep, cut = keep_or_ignore(visible, self.augment.min_visibility)

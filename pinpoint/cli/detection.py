@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.freed_memory import keep_freed_memory
 from datamodules.parsing import load_yaml
-from detector.checkpoint import load_checkpoint
+from detector.checkpoint import load_checkpoint, without_origin
 from detector.exported import ExportedForward, ExportedNetwork, is_exported
 from detector.module import Detector
 from detector.networks.fusion import fuse
@@ -164,9 +164,7 @@ class DetectionCLI(LightningCLI):
         config = load_yaml(OUR_CLASS.sub(r"\1", text))
         run = ("trainer", "ckpt_path", "new_version")
         config = {name: section for name, section in config.items() if name not in run}
-        network = config["model"]["network"]
-        network.get("init_args", network).pop("pretrained", None)  # the weights are there
-        config["model"].pop("init_from", None)
+        config["model"] = without_origin(config["model"])
         # YAML, as it is read as such: JSON's two halves of an emoji are no letters there.
         listed = yaml.safe_dump(list(class_names), default_flow_style=True, width=math.inf).strip()
         names = f"--data.class_names={listed}"

@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from detector.checkpoint import without_origin
 from detector.hub import LIBRARY
 from detector.weights import HUB_CONFIG, HUB_WEIGHTS
 from pinpoint.export.gate import Comparison
@@ -63,7 +64,7 @@ def write_hub(checkpoint: Mapping[str, Any], folder: Path, half: bool, licence: 
     save_file(_weights(checkpoint, half), folder / HUB_WEIGHTS, metadata={"format": "pt"})
     full = yaml.safe_load(checkpoint["config"])
     facts = {name: checkpoint[name] for name in FACTS if name in checkpoint}
-    config = {"model": _without_origin(full["model"]), "data": _without_paths(full["data"])}
+    config = {"model": without_origin(full["model"]), "data": _without_paths(full["data"])}
     described = {"library_name": LIBRARY, **facts, "config": config}
     (folder / HUB_CONFIG).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
     write_model_card(folder, licence, None)
@@ -171,15 +172,6 @@ def _weights(checkpoint: Mapping[str, Any], half: bool) -> dict[str, torch.Tenso
     if half:
         weights = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
     return weights
-
-
-def _without_origin(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model section without the files that the training began with."""
-    network = model["network"]
-    options = network.get("init_args", network)
-    kept = {name: value for name, value in options.items() if name != "pretrained"}
-    network = network | {"init_args": kept} if "init_args" in network else kept
-    return {**model, "network": network, "init_from": None}
 
 
 def _without_paths(data: Mapping[str, Any]) -> dict[str, Any]:

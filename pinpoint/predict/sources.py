@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from datamodules.files import exists, files_below, is_image, named_below, printable, read_text
@@ -84,8 +85,9 @@ def _files(given: str, recursive: bool, output: Path | None) -> Iterator[tuple[P
         below = files_below(path) if recursive else path.iterdir()
         files = sorted(file for file in below if is_image(file) or is_video(file))
         files = without_copies(files)
-        if output is not None and not path.resolve().is_relative_to(output.resolve()):
-            files = [file for file in files if not file.resolve().is_relative_to(output.resolve())]
+        results = None if output is None else output.resolve()
+        if results is not None and not path.resolve().is_relative_to(results):
+            files = [file for file in files if not file.resolve().is_relative_to(results)]
         yield from ((file, file.relative_to(path).as_posix()) for file in files)
     elif path.suffix.lower() == ".txt":
         yield from ((file, file.name) for file in _listed(path))
@@ -122,8 +124,8 @@ def name_items(files: Mapping[Path, str], done: Mapping[str, str]) -> list[Item]
             choices = [stem, f"{stem}_{path.suffix[1:]}", f"{path.parent.name}/{stem}"]
             if stem in taken and taken[stem].suffix == path.suffix:  # their folders differ
                 choices.pop(1)
-            choices += [f"{stem}_{number}" for number in range(2, len(files) + len(done) + 2)]
-            name = next(choice for choice in choices if _is_free(choice, path, taken))
+            numbered = (f"{stem}_{number}" for number in count(2))
+            name = next(choice for choice in chain(choices, numbered) if _is_free(choice, path, taken))
             taken[name] = path
         items.append(Item(path, name))
     return items
