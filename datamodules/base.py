@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch, Sample
@@ -250,7 +251,7 @@ class DetectionDataModule(LightningDataModule):
             self.image_size,
             augment=self.augment,
             seed=self.seed,
-            mosaic_epochs=self._mosaic_epochs(),
+            mosaic_epochs=self._mosaic_epochs(sampler.batches),
             on_error=self.on_error,
             images=self._training_images(sampler.largest_sizes),
             fill=self.fill,
@@ -313,7 +314,22 @@ class DetectionDataModule(LightningDataModule):
     def _local_ranks(self) -> int:
         return self.trainer.num_devices if self.trainer else 1
 
-    def _mosaic_epochs(self) -> int | None:
-        if self.trainer is None or self.trainer.max_epochs is None or self.trainer.max_epochs < 0:
+    def _mosaic_epochs(self, batches: int) -> int | None:
+        """Epochs with mosaic, of a training of so many batches an epoch; None for all."""
+        trainer = self.trainer
+        if trainer is None:
             return None
-        return self.trainer.max_epochs - self.augment.close_mosaic
+        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        if trainer.max_steps != -1:
+            limit = trainer.limit_train_batches
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+            steps = math.ceil(batches / trainer.accumulate_grad_batches)
+            epochs = min(epochs, math.ceil(trainer.max_steps / max(steps, 1)))
+        if math.isinf(epochs):
+            mixing = max(self.augment.mosaic, self.augment.mixup, self.augment.copy_paste) > 0
+            if mixing and self.augment.close_mosaic:
+                rank_zero_info(
+                    "mosaic, mixup and copy_paste go on to the last epoch, as time ends the training"
+                )
+            return None
+        return int(epochs) - self.augment.close_mosaic

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from datamodules.files import read_text
 from datamodules.problems import DataError, Problems, Reader
@@ -67,7 +67,8 @@ class Division:
     def validates(self, images: Sequence[Record]) -> set[str]:
         """File names of the images that validate.
 
-        The order of the groups is a hash of seed and name, so a new image moves hardly any other.
+        The order of the groups is a hash of seed and name, so a new image moves hardly any other. Of each in
+        turn it is asked whether the share comes nearer to what is wanted with it.
 
         Raises:
             DataError: if there are not enough groups, or the expression finds none.
@@ -90,12 +91,21 @@ class Division:
                 min(chosen, key=len).extend(names[group])
             return set(chosen[self.fold])
         assert self.fraction is not None
-        wanted, validating = self.fraction * len(images), list(names[order[0]])
-        for group in order[1:-1]:
-            if abs(len(validating) + len(names[group]) - wanted) >= abs(len(validating) - wanted):
-                break
-            validating += names[group]
-        return set(validating)
+        wanted, validating = self.fraction * len(images), list[str]()
+        for group in order:
+            left = len(images) - len(validating) - len(names[group])  # to train on
+            if left and abs(len(validating) + len(names[group]) - wanted) < abs(len(validating) - wanted):
+                validating += names[group]
+        return set(validating or names[min(order, key=lambda group: len(names[group]))])
+
+    def doubt(self, share: float) -> str | None:
+        """What to say where groups leave a share of validation images that is far from what is wanted."""
+        if self.fraction is None or abs(share - self.fraction) <= self.fraction / 3:
+            return None
+        return (
+            f"{share:.0%} of the images validate, data.val_fraction asks for {self.fraction:.0%}: groups are "
+            "too large to come nearer"
+        )
 
     def _group(self, name: str) -> str:
         if self.group is None:
@@ -129,6 +139,8 @@ def divided(readers: Mapping[Split, Reader], division: Division) -> dict[Split, 
             records = read_all(class_names, problems)
             names = division.validates(records.images)
             kept = [image for image in records.images if (image.info.file_name in names) == validating]
+            if validating and (doubt := division.doubt(len(kept) / len(records.images))):
+                rank_zero_warn(doubt)
             paths = {image.path for image in kept} | problems.images
             problems.rows = {path: rows for path, rows in problems.rows.items() if path in paths}
             return replace(records, images=kept)

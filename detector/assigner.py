@@ -65,6 +65,9 @@ class TaskAlignedAssigner:
             its centre, because a small box may hold no point at all. None means the second stride, or the
             only one.
 
+    Raises:
+        ValueError: a number out of its range.
+
     Source: Feng et al. 2021, TOOD: Task-aligned One-stage Object Detection, section 3.2.
     """
 
@@ -72,6 +75,8 @@ class TaskAlignedAssigner:
         self, topk: int = 10, alpha: float = 0.5, beta: float = 6.0, min_side: float | None = None
     ) -> None:
         require_between("assigner.topk", topk, 1, 10_000)
+        for name, value in (("alpha", alpha), ("beta", beta), ("min_side", min_side or 0)):
+            require_between(f"assigner.{name}", value, 0, 10_000)
         self.topk = topk
         self.alpha = alpha
         self.beta = beta

@@ -295,13 +295,14 @@ class Model:
         """
         if given is not None and not isinstance(given, Real | Mapping):
             raise ValueError(f"thresholds must be a score, or scores by class name, not {given!r}")
-        if isinstance(given, Real):
-            return torch.full((len(self.facts.class_names),), float(given))
         least, names = torch.tensor(self.facts.thresholds), self.facts.class_names
-        for name, threshold in (given or {}).items():
+        by_name = dict.fromkeys(names, given) if isinstance(given, Real) else given or {}
+        for name, threshold in by_name.items():
             if name not in names:
                 raise ValueError(f"a threshold for {name!r}, but the model's classes are {', '.join(names)}")
-            least[names.index(name)] = threshold
+            if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+                raise ValueError(f"a threshold must be a score in [0, 1], not {threshold!r}")
+            least[names.index(name)] = float(threshold)
         return least
 
 
@@ -314,7 +315,7 @@ def load(path: str | Path, device: str = "auto") -> Model:
             their runtime does.
 
     Raises:
-        ValueError: no such file, or not one of ours.
+        ValueError: no such file, not one of ours, or no such device.
     """
     if is_exported(path):
         forward = ExportedForward(Path(path))
@@ -329,7 +330,11 @@ def _load_checkpoint(path: str, device: str) -> Model:
     network, facts = build(load_checkpoint(path))
     network = fuse(network)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    network = activate(network) if where == "cpu" else network.to(where)
+    try:
+        network = activate(network) if where == "cpu" else network.to(where)
+    except (RuntimeError, AssertionError) as error:  # torch without the device, or its driver
+        reason = f"{error}".split("\n")[0]
+        raise ValueError(f"no device {where} here ({reason}): give auto, cpu, cuda or cuda:1") from error
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 
 from datamodules.batch import Batch
+from datamodules.limits import require_between
 from detector.assigner import Assignment, TaskAlignedAssigner, assignment_statistics, points_in_boxes
 from detector.facts import FALLBACK
 from detector.graphs import Replayed
@@ -29,7 +30,7 @@ from detector.postprocess import Detections, Postprocess
 from detector.training.muon import MuonAdamW
 from detector.training.nonfinite import clip, require_finite, spoil
 from detector.training.positions import by_rank, own_share, settle
-from detector.training.schedule import lr_factor, time_share
+from detector.training.schedule import Schedule, time_share
 from evaluation.analysis import LEAST_SHOWN
 from evaluation.coco import CocoScores
 from losses.detection import TERMS, DetectionLoss
@@ -87,6 +88,7 @@ class Detector(LightningModule):
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        require_between("model.backbone_lr", backbone_lr, 0, 100)
         if compile and checkpoint_activations:
             raise ValueError(
                 "model.checkpoint_activations does not go with model.compile, which chooses itself what is "
@@ -115,14 +117,12 @@ class Detector(LightningModule):
         # copies all that the module holds, functions excepted.
         self.optimizer: OptimizerCallable = lambda parameters: optimizer(parameters)
         self.backbone_lr = backbone_lr
-        self.warmup = warmup
-        self.final_lr = final_lr
+        self.schedule = Schedule(warmup, final_lr)
         self.scores = CocoScores(class_names, postprocess.max_detections)
         self.assigned: dict[str, Tensor] = {}
         self.validated: dict[str, Tensor] = {}
         self.last_scores: dict[str, float] = {}
         self.thresholds = [FALLBACK] * len(class_names)
-        self.total_steps: float = 1
         self.gradient_norm: Tensor | None = None
         self.lr_scale = 1.0  # see detector.training.batch_size
 
@@ -321,11 +321,11 @@ class Detector(LightningModule):
         Not in `configure_optimizers`: asking there makes Lightning create the training loader before it knows
         at which batch a resumed run goes on.
         """
-        self.total_steps = self.trainer.estimated_stepping_batches
-        schedule = self.lr_schedulers()
-        assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
-        for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-            group["lr"] = base * self._lr_factor(schedule.last_epoch)
+        self.schedule.begin(self.trainer)
+        rates = self.lr_schedulers()
+        assert isinstance(rates, torch.optim.lr_scheduler.LambdaLR)
+        for group, base in zip(rates.optimizer.param_groups, rates.base_lrs, strict=True):
+            group["lr"] = base * self._lr_factor(rates.last_epoch)
         if self.compiled == "graphs":
             self.replayed = self._recorder()
         elif self.compiled:
@@ -353,8 +353,8 @@ class Detector(LightningModule):
 
     def _lr_factor(self, step: int) -> float:
         """Learning rate at a step, relative to the highest."""
-        share = time_share(self.trainer) if math.isinf(self.total_steps) else None
-        return lr_factor(step, self.total_steps, self.warmup, self.final_lr, share)
+        share = time_share(self.trainer) if math.isinf(self.schedule.total) else None
+        return self.schedule.factor(step, share)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep class names, the scores from which they are shown, and what the epoch's end will log."""
@@ -362,6 +362,7 @@ class Detector(LightningModule):
         checkpoint["thresholds"] = self.thresholds
         require_finite(checkpoint)
         checkpoint["assigned"] = by_rank(self.trainer, self.assigned)
+        checkpoint["schedule"] = self.schedule.state_dict()
         settle(self.trainer, checkpoint["loops"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -372,6 +373,8 @@ class Detector(LightningModule):
         """
         self.require_classes(checkpoint)
         self.thresholds = checkpoint.get("thresholds", self.thresholds)
+        if "schedule" in checkpoint:
+            self.schedule.load_state_dict(checkpoint["schedule"])
         counted = own_share(self.trainer, checkpoint.get("assigned", {}))
         self.assigned = {name: value.to(self.device) for name, value in counted.items()}
 

@@ -86,9 +86,17 @@ class SIoU(Similarity):
 
     Args:
         theta: exponent of the shape cost, 2 to 6.
+
+    Raises:
+        ValueError: it is below 1, where boxes of the right shape have no gradient.
     """
 
     theta: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not self.theta >= 1:
+            raise ValueError(f"theta is {self.theta}, but must be at least 1")
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.siou`."""

@@ -1,5 +1,6 @@
 """The installed command: `pinpoint train ...`, or `python -m pinpoint train ...`."""
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -32,6 +33,8 @@ def main(args: list[str] | None = None) -> None:
             close = get_close_matches(name, COMMANDS, 1)
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
             raise ValueError(f"no command {name}: {meant}")
+        if os.getcwd() not in sys.path:  # as `python` itself has it: where losses of one's own are
+            sys.path.append(os.getcwd())
         sys.exit(import_module(COMMANDS[name][0]).main(rest))
 
 

@@ -43,11 +43,22 @@ def script(folder: Path, name: str, *options: str, launcher: tuple[str, ...] = (
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_two_ranks_score_as_one_process_does(run: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def one(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process finds with the best checkpoint of two ranks: as a whole and in tiles, in one go."""
+    folder = tmp_path_factory.mktemp("one")
+    script(folder, "evaluate.py", *tiled(run), f"--output={folder}", "--trainer.devices=1",
+           "--trainer.strategy=auto")  # fmt: skip
+    return folder
+
+
+def tiled(run: Path) -> list[str]:
+    return [f"--ckpt_path={run}/checkpoints/best.ckpt", "--tile", "64"]
+
+
+def test_two_ranks_score_as_one_process_does(run: Path, one: Path) -> None:
     # Training scored its best checkpoint on two ranks; one process must find the same numbers.
-    script(tmp_path, "evaluate.py", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={tmp_path}",
-           "--trainer.devices=1", "--trainer.strategy=auto")  # fmt: skip
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((one / "metrics.json").read_text())["whole_images"]
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     logged = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -55,21 +66,17 @@ def test_two_ranks_score_as_one_process_does(run: Path, tmp_path: Path) -> None:
     assert metrics["AR"] > 0
     for name in ("AP50", "AR", "AR_small", "AP/car"):
         assert metrics[name] == pytest.approx(logged[f"val/{name}"][best], abs=1e-6), name
-    images = {p["image_id"] for p in json.loads((tmp_path / "predictions.json").read_text())}
+    images = {p["image_id"] for p in json.loads((one / "predictions.json").read_text())}
     assert len(images) == 3
 
 
-def test_two_ranks_evaluate_too(run: Path, tmp_path: Path) -> None:
-    # As a whole and in tiles, in one go.
-    tiles = [f"--ckpt_path={run}/checkpoints/best.ckpt", "--tile", "64"]
-    script(tmp_path, "evaluate.py", *tiles, f"--output={tmp_path}/two", "--trainer.devices=2",
+def test_two_ranks_evaluate_too(run: Path, one: Path, tmp_path: Path) -> None:
+    script(tmp_path, "evaluate.py", *tiled(run), f"--output={tmp_path}", "--trainer.devices=2",
            "--trainer.strategy=ddp", "--trainer.accelerator=cpu")  # fmt: skip
-    script(tmp_path, "evaluate.py", *tiles, f"--output={tmp_path}/one", "--trainer.devices=1",
-           "--trainer.strategy=auto")  # fmt: skip
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
-    assert one == two
-    assert one["AR"] != one["whole_images"]["AR"]
-    predictions = [json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two")]
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (one, tmp_path))
+    assert ours == theirs
+    assert ours["AR"] != ours["whole_images"]["AR"]
+    predictions = [json.loads((folder / "predictions.json").read_text()) for folder in (one, tmp_path)]
     assert predictions[0] == predictions[1]
 
 

@@ -188,7 +188,7 @@ def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path,
     with caplog.at_level("INFO", "lightning.pytorch"):
         train.main([*options, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"])
     (best,) = tmp_path.rglob("best.ckpt")
-    assert f"evaluate.py --ckpt_path {best}" in caplog.text
+    assert f"All scores and a report: python -m pinpoint evaluate --ckpt_path {best}" in caplog.text
     assert "litlogger" not in caplog.text
 
 
@@ -221,6 +221,24 @@ def test_any_loggers(loggers: list[str], tmp_path: Path, monkeypatch: pytest.Mon
         accumulator.Reload()
         assert "evaluation/sizes" in accumulator.Tags()["images"]
     assert len(list(tmp_path.rglob("config.yaml"))) == ("false" not in loggers[0])
+
+
+def test_without_a_logger_no_other_training_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    options.append("--trainer.logger=false")
+    train.main(options)
+    saved = {path: path.read_bytes() for path in Path("checkpoints").glob("*.ckpt")}
+    assert saved
+    with pytest.raises(ValueError, match=r"last\.ckpt is of another training.*--trainer\.default_root_dir"):
+        train.main(options)
+    assert {path: path.read_bytes() for path in Path("checkpoints").glob("*.ckpt")} == saved
+    train.main([*options, "--trainer.max_epochs=2", "--ckpt_path=checkpoints/last.ckpt"])
+    assert torch.load("checkpoints/last.ckpt")["epoch"] == 1
+    train.main([*options, "--trainer.default_root_dir=other"])
+    assert Path("other/checkpoints/last.ckpt").is_file()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -102,13 +103,14 @@ def open_cache(images: Images, reading: Reading, on_error: OnError) -> CachedIma
         with locked(folder / settings, lambda: rank_zero_info("waiting for the image cache")):
             if in_memory:
                 _remove_unused(folder)
-            if not path.exists():
+            held = _held(path)
+            if held is None:
                 for stale in folder.glob(f"{settings}-*"):
                     stale.unlink()
-                _make(path, images, shapes, on_error)
-            if in_memory:
-                return _removed_after_use(CachedImages(path, shapes))
-            return CachedImages(path, shapes)
+                held = _make(path, images, shapes, on_error)
+            with held:
+                cached = CachedImages(path, shapes)
+                return _removed_after_use(cached) if in_memory else cached
     except OSError as error:
         raise DataError(
             f"{folder} cannot hold the cache ({error}): make room, choose a smaller "
@@ -143,12 +145,27 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on_error: OnError) -> None:
+def _held(path: Path) -> IO[bytes] | None:
+    """A file, locked so that nobody removes it; None if it is not there."""
+    try:
+        file = path.open("rb")
+        share_lock(file)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # nobody did before it was locked
+            return file
+    except FileNotFoundError:
+        return None
+    file.close()
+    return None
+
+
+def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on_error: OnError) -> IO[bytes]:
+    """Make the file; see `_held`."""
     offsets, present = _offsets(shapes), np.ones(len(shapes), dtype=np.uint8)
     require_space(path.parent, int(offsets[-1]) + len(shapes))
     partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with ExitStack() as opened:
+            file = opened.enter_context(partial.open("wb"))
             share_lock(file)  # keeps `_remove_unused` away
             for index, image in enumerate(
                 progress_bar(_decoded(images, shapes), len(shapes), "caching images")
@@ -165,6 +182,8 @@ def _make(path: Path, images: Images, shapes: Sequence[tuple[int, int, int]], on
             file.flush()
             os.fsync(file.fileno())  # a name for a whole file, even after a power cut
             partial.rename(path)
+            opened.pop_all()
+            return file
     finally:
         partial.unlink(missing_ok=True)
 

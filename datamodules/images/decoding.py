@@ -64,7 +64,7 @@ class Reading:
         Raises:
             ValueError: if the cache has no size.
         """
-        if self.gigabytes <= 0:
+        if not self.gigabytes > 0:
             raise ValueError(f"reading.gigabytes must be above 0, got {self.gigabytes}")
 
 

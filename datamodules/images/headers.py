@@ -49,6 +49,9 @@ MOST_BANDS = 8
 UNREADABLE_MODES = {"I": "32-bit numbers", "F": "32-bit floating-point numbers", "LAB": "CIE Lab colours"}
 """Pixels of TIFF files that cv2 refuses, or takes for RGB."""
 
+SAMPLES = 277
+"""TIFF's tag of the channels. Where these lie one after the other, Pillow and OpenCV see the first alone."""
+
 LARGEST_IMAGE = 2**28
 """Number of pixels above which an image is refused: decoded, each loader process would hold 1 GB of it."""
 
@@ -227,6 +230,11 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
                 return f"has more than 2^28 pixels ({size[1]}x{size[0]}): cut it into tiles"
             if (compression := unread_compression(image)) is not None:
                 return f"is compressed by {compression}, which is not read: save it with deflate or LZW"
+            if kind == "TIFF" and len(image.getbands()) == 1 and image.tag_v2.get(SAMPLES, 1) > 2:  # type: ignore[attr-defined]
+                return (
+                    f"has {image.tag_v2[SAMPLES]} channels that are not read as such: save it anew, "  # type: ignore[attr-defined]
+                    "with GDAL by INTERLEAVE=PIXEL and PHOTOMETRIC=RGB, or as .npy"
+                )
             if not is_complete(image, file):
                 return f"is truncated: restore the file or remove it from {source}"
     except FileNotFoundError as error:
@@ -235,7 +243,8 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
         return "has more than 2^31 pixels: cut it into tiles"
     # Damaged headers bring Pillow to raise nearly anything.
     except Exception:
-        return f"is not a readable image: restore the file or remove it from {source}"
+        other = "save it as RGB of 8 bits, " if path.suffix.lower() in (".tif", ".tiff") else ""
+        return f"is not a readable image: restore the file, {other}or remove it from {source}"
     if kind == "TIFF" and mode in UNREADABLE_MODES:
         return f"holds {UNREADABLE_MODES[mode]}: convert it to 8 bits a channel, grey or RGB"
     return header

@@ -54,7 +54,7 @@ class Sampling:
             raise ValueError(f"sampling.repeat_threshold must lie in (0, 1], got {self.repeat_threshold}")
         if self.background is not None and not 0 <= self.background < 1:
             raise ValueError(f"sampling.background must lie in [0, 1), got {self.background}")
-        if self.multi_scale is not None and not 0 < self.multi_scale[0] <= self.multi_scale[1]:
+        if self.multi_scale is not None and not 0 < self.multi_scale[0] <= self.multi_scale[1] < math.inf:
             raise ValueError(
                 "sampling.multi_scale must be two factors, 0 < smallest <= largest, got "
                 f"{list(self.multi_scale)}"

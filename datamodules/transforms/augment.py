@@ -5,6 +5,7 @@ n boxes of an image, H and W sides of the canvas.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.batch import Sample
+from datamodules.limits import require_between
 from datamodules.transforms.geometry import Placement, fit, place, scaled
 
 FOCUSED = 0.8
@@ -40,7 +42,8 @@ class Augment:
         mosaic: probability that a sample is put together from four images of its batch.
         mixup: probability that a second image of the batch is blended in.
         copy_paste: probability that small objects of this image and another of the batch are pasted.
-        close_mosaic: number of last epochs without mosaic, mixup and copy_paste.
+        close_mosaic: number of last epochs without mosaic, mixup and copy_paste; none of a training that only
+            its time ends.
         min_visibility: an object cut to less than this share of its area becomes an ignore box.
         extra: further albumentations transforms, applied last; they must keep the size of the image.
     """
@@ -73,7 +76,9 @@ class Augment:
         for name in ("translate", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"augment.{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.scale[0] <= self.scale[1]:
+        require_between("augment.hue", self.hue, 0, 1)
+        require_between("augment.close_mosaic", self.close_mosaic, 0, 2**31)
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise ValueError(f"augment.scale must be two numbers, 0 < smallest <= largest, got {self.scale}")
 
     @property

@@ -133,9 +133,10 @@ class LastCheckpoint(ModelCheckpoint):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before a validation, and the run that goes on begins with it.
 
-        Several ranks always save: within a validation they cannot, as each has batches of its own.
+        Several ranks always save: within a validation they cannot, as each has batches of its own. Where
+        gradients wait for those of further batches, the run stops after their step.
         """
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or _step_half_done(trainer):
             return
         stop, _ = agree(trainer, SIGNALS.received or 0, False)
         if stop or trainer.world_size > 1:
@@ -152,7 +153,7 @@ class LastCheckpoint(ModelCheckpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop within a validation, which the run that goes on makes again; `RankWatch` ends other ranks."""
-        if SIGNALS.received and not trainer.sanity_checking:
+        if SIGNALS.received and not trainer.sanity_checking and not _step_half_done(trainer):
             if trainer.world_size == 1:
                 self._save(trainer)
             _stop(SIGNALS.received)
@@ -184,7 +185,8 @@ class LastCheckpoint(ModelCheckpoint):
             return
         epoch = trainer.fit_loop.epoch_progress.current
         within = epoch.processed < epoch.started  # type: ignore[attr-defined]
-        if within and (trainer.validating or self._whole == _changes(pl_module)):
+        whole = trainer.validating or self._whole == _changes(pl_module)
+        if within and whole and not _step_half_done(trainer):
             self._save(trainer)
             rank_zero_info(f"The {trainer.global_step} steps before the error are in {self._path}")
 
@@ -207,6 +209,13 @@ class LastCheckpoint(ModelCheckpoint):
 def _position(trainer: Trainer) -> tuple[int, int]:
     """Steps and epochs that are done."""
     return trainer.global_step, trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+
+
+def _step_half_done(trainer: Trainer) -> bool:
+    """Whether there are gradients, which no checkpoint holds, that wait for those of further batches."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    waiting = batches.current.processed % trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+    return bool(waiting) and not batches.is_last_batch
 
 
 def failed(trainer: Trainer) -> bool:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from datamodules.batch import Batch
+from datamodules.limits import require_between
 from detector.averaging import Pairs, move, pair
 
 
@@ -21,9 +22,14 @@ class EMA(WeightAveraging):
     Args:
         decay: largest share of the old average that an update keeps.
         window: share of the updates so far that the average reaches back.
+
+    Raises:
+        ValueError: a share that is not in [0, 1].
     """
 
     def __init__(self, decay: float = 0.9998, window: float = 0.05) -> None:
+        require_between("EMA.decay", decay, 0, 1)
+        require_between("EMA.window", window, 0, 1)
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
         self.window = window

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.optimizer import ParamsT
 
+from datamodules.limits import require_between
+
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of x, x^3 and x^5; five times in a row they bring singular values into 0.7 to 1.2."""
 
@@ -36,6 +38,9 @@ class MuonAdamW(AdamW):
         kernel_momentum: share of a kernel's momentum that a step keeps; Nesterov's.
         kernel_gain: root mean square of a step's change of a kernel, in learning rates.
 
+    Raises:
+        ValueError: a number out of its range.
+
     Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks (the iteration and its
     coefficients); Liu et al. 2025, Muon is Scalable for LLM Training (one root mean square for all shapes).
     """
@@ -50,6 +55,8 @@ class MuonAdamW(AdamW):
         kernel_momentum: float = 0.95,
         kernel_gain: float = 1.5,
     ) -> None:
+        require_between("optimizer.kernel_momentum", kernel_momentum, 0, 1)
+        require_between("optimizer.kernel_gain", kernel_gain, 0, 1000)
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         # Not `momentum`, which an optimizer that is chosen in its place would be given.
         for name, value in (("kernel_momentum", kernel_momentum), ("kernel_gain", kernel_gain)):

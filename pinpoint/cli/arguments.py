@@ -87,7 +87,7 @@ def tidy(args: Sequence[str]) -> list[str]:
         elif name in ("config", "c") and "\n" not in value:
             recipe = find_recipe(value)
             read_recipe(recipe)
-            tidied.append(f"--config={recipe}")
+            tidied.append(f"--config={recipe.absolute()}")  # parsing a recipe changes the folder
         elif name == "data" and (Path(value).exists() or Path(value).suffix):
             raise ValueError(_data_given(value))
         elif name == "data.image_size" and (size := _SIZE.fullmatch(value)):

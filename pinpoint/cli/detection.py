@@ -35,10 +35,11 @@ from detector.training.ranks import RankWatch
 from detector.training.signals import SIGNALS, Stopped
 from pinpoint.cli import slurm
 from pinpoint.cli.arguments import tidy
+from pinpoint.cli.calling import called, command
 from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
-from pinpoint.cli.resume import command, drop_later, log_into, require_same, require_state, run_folder
+from pinpoint.cli.resume import drop_later, log_into, require_same, require_state, run_folder
 from pinpoint.cli.run_lock import sole_user
 from pinpoint.cli.strangers import known_classes, naming
 from pinpoint.cli.wrong_values import explain_value
@@ -176,17 +177,33 @@ class DetectionCLI(LightningCLI):
         """Train, or go on from `ckpt_path`, and say how to score the best checkpoint.
 
         Raises:
-            ValueError: there is no such checkpoint, it is of another training, or goes on already.
+            ValueError: there is no such checkpoint, it is of another training, goes on already, or would be
+                overwritten.
             Stopped: a signal came, and the run can go on.
         """
         with sole_user(self._run_folder()):
             self._fit(self.config.ckpt_path)
 
     def _run_folder(self) -> Path | None:
-        """Where this process logs and saves; None for nowhere, as in all ranks but the first."""
+        """Where this process logs and saves; None for nowhere, as in all ranks but the first.
+
+        Raises:
+            ValueError: without a logger, which would count its folders, it holds another training.
+        """
         kinds = (TensorBoardLogger, CSVLogger)
         folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, kinds)]
-        return Path(folders[0]).absolute() if folders and self.trainer.is_global_zero else None
+        if not self.trainer.is_global_zero:
+            return None
+        if self.trainer.loggers or self.trainer.checkpoint_callback is None:
+            return Path(folders[0]).absolute() if folders else None
+        folder = Path(self.trainer.default_root_dir, "checkpoints").absolute()
+        own = Path(self.config.ckpt_path or "").absolute().parent
+        if folder != own and (there := sorted(folder.glob("*.ckpt"))):
+            raise ValueError(
+                f"{there[-1]} is of another training, and this one would be saved in its place: go on with "
+                "it with --ckpt_path, or train elsewhere with --trainer.default_root_dir=FOLDER"
+            )
+        return folder
 
     def _fit(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -205,11 +222,12 @@ class DetectionCLI(LightningCLI):
         except Stopped as stopped:
             self._say_how_to_go_on(stopped)
             raise
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if best:
-            assert isinstance(self.parser, Parser)
-            words = shlex.join(["--ckpt_path", best, *naming(self.parser.given)])
-            rank_zero_info(f"All scores and a report: python evaluate.py {words}")
+        assert isinstance(self.parser, Parser)
+        if self.trainer.is_global_zero:
+            slurm.finished(self.parser.given)
+        if best := getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
+            words = [*called("evaluate"), "--ckpt_path", best, *naming(self.parser.given)]
+            rank_zero_info(f"All scores and a report: {shlex.join(words)}")
 
     def _say_how_to_go_on(self, stopped: Stopped) -> None:
         if not self.trainer.is_global_zero:
@@ -227,7 +245,8 @@ class DetectionCLI(LightningCLI):
             say += f" (from an earlier step: the last checkpoint was not written, {files.failure.strerror})"
         print(say, file=sys.stderr)
         if name == "SIGUSR1" and checkpoint and (number := slurm.job()) is not None:
-            slurm.requeue(number, checkpoint)
+            assert isinstance(self.parser, Parser)
+            slurm.requeue(number, checkpoint, self.parser.given)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint, and the links from data to model."""
@@ -256,7 +275,10 @@ class DetectionCLI(LightningCLI):
             ValueError: a callback or strategy that does not go with this training.
         """
         if self.keeps_config:
-            self.config.ckpt_path = self.config.ckpt_path or slurm.requeued()
+            assert isinstance(self.parser, Parser)
+            if (stopped := slurm.requeued(self.parser.given)) is not None:
+                # Where this job was last, which began with the checkpoint that is given.
+                self.config.ckpt_path, self.config.new_version = stopped, False
         trainer = self.config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         if self.config.ckpt_path is not None:

@@ -27,7 +27,7 @@ from datamodules.base import DetectionDataModule
 from detector.networks.base import DetectionNetwork
 from pinpoint.cli.arguments import chosen_class, chosen_options
 from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
-from pinpoint.cli.wrong_values import explain_value
+from pinpoint.cli.wrong_values import explain_value, kinds_in
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _VALUE = re.compile(r"(?:Given value|Got value): (.*)")
@@ -118,6 +118,8 @@ class Parser(LightningArgumentParser):
             return "\n".join(self._unknown(f"--{'.'.join([*keys, option])}") for option in options)
         if unknown := re.search(r"Option '([^']+)' is not accepted", message):
             return self._unknown(f"--{key}.{unknown[1].removeprefix('init_args.')}")
+        if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+            return self._unknown(f"--{unknown[1]}.{unknown[2]}")
         if strange := re.search(r"Importing '([^']+)' is not allowed, denied by the '\*' entry", message):
             return (
                 f"{strange[1]} is no class of Pinpoint's, and to import it would run its file: if you trust "
@@ -136,7 +138,8 @@ class Parser(LightningArgumentParser):
         ]
         if names and value:
             names = list(dict.fromkeys(name.strip("'") for name in names))
-            return f"--{key}={value[1]}: {_meant(value[1], names)}choose among {', '.join(names)}"
+            others = "".join(f"give {kind}, or " for kind in kinds_in(message))
+            return f"--{key}={value[1]}: {_meant(value[1], names)}{others}choose among {', '.join(names)}"
         if (wrong := explain_value(key, message)) is not None:
             return wrong
         if missing := re.search(r"Expected a dot import path string: (\S+)", message):
@@ -178,7 +181,7 @@ class Parser(LightningArgumentParser):
         beside = [
             one.rpartition(".")[2].rstrip("+")
             for one in known
-            if section and one.rpartition(".")[0] == section
+            if section and one.rpartition(".")[0] == section and not one.endswith(".help")
         ]
         if beside and not close:
             meant = f"those of --{section} are {', '.join(dict.fromkeys(beside))}"
@@ -205,6 +208,12 @@ def _chosen_class(args: Sequence[str], section: str) -> type | None:
     """The class that a command line asks for in a section, None for none of ours."""
     name = chosen_class(_with_defaults(args), section)
     return next((kind for kind in _subclasses(_CHOSEN[section][0]) if kind.__name__ == name), None)
+
+
+def network_options(args: Sequence[str]) -> set[str]:
+    """Options of the network that a tidied command line asks for: `model.network.strides` and so on."""
+    chosen = _chosen_class(args, "model.network")
+    return set(_options(chosen, "model.network")) if chosen else set()
 
 
 def _options(kind: type, section: str) -> list[str]:

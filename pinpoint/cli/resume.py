@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -205,24 +203,3 @@ def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noq
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
-
-
-def command(checkpoint: str, argv: Sequence[str] | None = None) -> str:
-    """The command line of this process, going on from a checkpoint.
-
-    Args:
-        checkpoint: its file.
-        argv: the process's arguments, the program first; those of this process if not given.
-    """
-    program, *words = sys.argv if argv is None else argv
-    kept = [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if not word.startswith("--ckpt_path") and before != "--ckpt_path"
-    ]
-    path = Path(program)
-    if path.name == "__main__.py":
-        start = ["python", "-m", path.parent.name]
-    else:
-        start = ["python", program] if path.suffix == ".py" else [path.name]
-    return shlex.join([*start, *kept, f"--ckpt_path={checkpoint}"])

@@ -1,15 +1,18 @@
 """Jobs of SLURM whose time is over: they are queued again, and go on where they stopped.
 
 `sbatch --requeue --signal=SIGUSR1@120` sends SIGUSR1 two minutes before the end. Lightning would save at
-once, in the middle of a step; we do it when the step is whole, and remember the checkpoint under the job's
-number, so that jobs in one folder do not take each other's.
+once, in the middle of a step; we do it when the step is whole, and note the checkpoint under the job's number
+and the command: neither jobs in one folder nor the trainings of one job take each other's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -22,14 +25,15 @@ def job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
-def requeue(number: str, checkpoint: str) -> None:
+def requeue(number: str, checkpoint: str, given: Sequence[str]) -> None:
     """Queue a job again, to go on from a checkpoint; a line says whether SLURM has done so.
 
     Args:
         number: of the job.
         checkpoint: its file.
+        given: the training's command line, see `pinpoint.cli.arguments.tidy`.
     """
-    _note(number).write_text(str(Path(checkpoint).absolute()), "utf-8")
+    _note(number, given).write_text(str(Path(checkpoint).absolute()), "utf-8")
     try:
         done = subprocess.run(["scontrol", "requeue", number], capture_output=True, text=True, check=False)
         failure = done.stderr.strip() if done.returncode else ""
@@ -39,14 +43,22 @@ def requeue(number: str, checkpoint: str) -> None:
     print(f"SLURM's job {number} {said}", file=sys.stderr)
 
 
-def requeued() -> str | None:
-    """The checkpoint that this job goes on from; None if it has not been queued again."""
+def requeued(given: Sequence[str]) -> str | None:
+    """The checkpoint that a training goes on from whose job was queued again; None for another training."""
     number = job()
-    if number is None or not _note(number).is_file():
+    if number is None or not _note(number, given).is_file():
         return None
-    checkpoint = _note(number).read_text("utf-8")
+    checkpoint = _note(number, given).read_text("utf-8")
     return checkpoint if Path(checkpoint).is_file() else None
 
 
-def _note(number: str) -> Path:
-    return Path(f".slurm-{number}-goes-on-from")
+def finished(given: Sequence[str]) -> None:
+    """Forget where a training stopped: the same command of the same job begins another one."""
+    if (number := job()) is not None:
+        _note(number, given).unlink(missing_ok=True)
+
+
+def _note(number: str, given: Sequence[str]) -> Path:
+    own = [word for word in given if not word.startswith(("--ckpt_path", "--new_version"))]
+    command = hashlib.sha256(shlex.join(own).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return Path(f".slurm-{number}-{command}-goes-on-from")

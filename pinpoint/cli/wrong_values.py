@@ -36,12 +36,17 @@ def explain_value(key: str, message: str) -> str | None:
         return f"{name}: {what}"
     if given := _OPTIONS.search(message):
         return f"--{key}={given[1]}: it has options, given one by one, such as --{key}.NAME=VALUE"
-    kinds = [KINDS[kind] for kind in _KIND.findall(message) if kind in KINDS]
-    if length := _LENGTH.search(message):
-        kinds.append(f"a list of {length[1]} in brackets")
+    kinds = kinds_in(message)
     value = _VALUE.search(message)
     of_a_class = "Expected a dot import path" in message and not {KINDS["int"], KINDS["float"]} & set(kinds)
     if not kinds or value is None or of_a_class:
         return None
     typed = re.split(r"\. Got value", value[1])[0]
-    return f"--{key}={typed}: it must be {' or '.join(dict.fromkeys(kinds))}"
+    return f"--{key}={typed}: it must be {' or '.join(kinds)}"
+
+
+def kinds_in(message: str) -> list[str]:
+    """The kinds of values that a message of jsonargparse says it expects, in our words, each once."""
+    kinds = [KINDS[kind] for kind in _KIND.findall(message) if kind in KINDS]
+    kinds += [f"a list of {length} in brackets" for length in _LENGTH.findall(message)]
+    return list(dict.fromkeys(kinds))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from pinpoint.cli.arguments import tidy
+from pinpoint.cli.calling import called
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import recipe_table
 
@@ -40,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
     from pinpoint.comparison.variants import read_variants
 
     variants = read_variants(options.losses, options.vary, options.variants)
-    command = shlex.join(["python", "compare.py", *(sys.argv[1:] if args is None else args)])
+    command = shlex.join([*called("compare"), *(sys.argv[1:] if args is None else args)])
 
     with locked(output) as lock:
         tasks = plan(variants, options.seeds, shared, output)

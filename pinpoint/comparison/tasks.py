@@ -123,6 +123,11 @@ def _record(task: Task) -> None:
     """Write a cell's configuration, or compare it with the one that is written."""
     cli = _Configuration(list(task.arguments))
     config = _flat(yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))
+    if config.get("data.init_args.batch_size") == "auto":
+        raise ValueError(
+            "--data.batch_size=auto would measure each cell's memory, and cells of other batches do not "
+            "compare: give a number, such as train.py chooses with auto"
+        )
     config = {key: value for key, value in config.items() if not key.startswith("trainer.logger")}
     own = any(str(value).endswith("LastCheckpoint") for value in config.values())
     if not own and not any(value == "last" for key, value in config.items() if key.endswith("filename")):

@@ -37,6 +37,7 @@ def main(args: list[str] | None = None) -> int:
     folder = options.output or Path("runs/doctor") / label
 
     # Late: all this takes seconds, which --help does not need.
+    from pinpoint.cli.parser import network_options
     from pinpoint.doctor.diagnosis import examine
     from pinpoint.doctor.findings import count
     from pinpoint.doctor.report import summary, write_report
@@ -45,7 +46,8 @@ def main(args: list[str] | None = None) -> int:
     data.prepare_data()
     result = examine(data, options.annotations_only)
     command = shlex.join(["python", "-m", "pinpoint.doctor", *(sys.argv[1:] if args is None else args)])
-    write_report(result, folder, name, options.config, command)
+    network = network_options(tidy([*(f"--config={config}" for config in options.config), *overrides]))
+    write_report(result, folder, name, options.config, command, network)
     print("\n".join(summary(result)))
     errors, warnings = (count(result.findings, severity) for severity in ("error", "warning"))
     print(f"{errors} errors, {warnings} warnings; the report is {folder / 'report.md'}")

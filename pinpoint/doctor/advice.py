@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,16 @@ class Advice:
     reason: str
 
 
-def advise(train: Objects, class_names: Sequence[str], image_size: tuple[int, int]) -> list[Advice]:
+def advise(
+    train: Objects, class_names: Sequence[str], image_size: tuple[int, int], network: Collection[str]
+) -> list[Advice]:
     """Options for a training set that has objects; none for one without.
 
     Args:
         train: its objects, at the recipe's input.
         class_names: name of each class index.
         image_size: (H, W) of the recipe's input.
+        network: options of the recipe's network, `model.network.strides` and so on; it is advised no others.
     """
     if not len(train.boxes):
         return []
@@ -109,7 +112,7 @@ def advise(train: Objects, class_names: Sequence[str], image_size: tuple[int, in
         limit = math.ceil(1.2 * most / 100) * 100
         reason = f"one image holds {most} objects, more than the {DETECTIONS} detections kept by default."
         advice.append(Advice(("model", "postprocess", "max_detections"), limit, reason))
-    return advice
+    return [one for one in advice if one.key[:2] != ("model", "network") or ".".join(one.key) in network]
 
 
 def write_yaml(advice: Sequence[Advice], path: Path, command: str) -> None:

@@ -94,9 +94,12 @@ def find_pairs(queries: Sequence[Thumbnail], others: Sequence[Thumbnail] | None 
 def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
     """Names that pairs connect, directly or through others: sorted groups of sorted names."""
     group: dict[str, set[str]] = {}
-    for first, second in pairs:
-        merged = group.get(first, {first}) | group.get(second, {second})
-        group |= dict.fromkeys(merged, merged)
+    for pair in pairs:
+        # The smaller moves into the larger, so that a name moves only as often as its group doubles.
+        smaller, larger = sorted((group.setdefault(name, {name}) for name in pair), key=len)
+        if smaller is not larger:
+            larger |= smaller
+            group |= dict.fromkeys(smaller, larger)
     return sorted(map(sorted, {id(names): names for names in group.values()}.values()))
 
 

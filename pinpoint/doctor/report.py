@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
 from evaluation.tables import markdown
+from pinpoint.cli.calling import called
 from pinpoint.doctor.advice import advise, write_yaml
 from pinpoint.doctor.diagnosis import Diagnosis
 from pinpoint.doctor.figures import draw_overview, draw_pairs
@@ -18,7 +20,14 @@ EXAMPLES = 5
 """Findings of a kind that the report shows; `findings.csv` has them all."""
 
 
-def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[Path], command: str) -> None:
+def write_report(
+    result: Diagnosis,
+    folder: Path,
+    name: str,
+    recipes: Sequence[Path],
+    command: str,
+    network: Collection[str],
+) -> None:
     """Write `report.md`, `findings.csv`, `groups.csv` of near duplicates, `advice.yaml` and the pictures.
 
     Args:
@@ -27,6 +36,7 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
         name: of the data set, for the heading.
         recipes: the recipes that the advice comes after.
         command: how the doctor was called.
+        network: options of the recipes' network, see `advise`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left in ("groups.csv", "advice.yaml", "near_duplicates.png", "overview.png"):
@@ -55,10 +65,10 @@ def write_report(result: Diagnosis, folder: Path, name: str, recipes: Sequence[P
             "",
         ]
     train = result.objects.get("train")
-    if train and (advice := advise(train, result.class_names, result.image_size)):
+    if train and (advice := advise(train, result.class_names, result.image_size, network)):
         path = folder / "advice.yaml"
         configs = " ".join(f"--config {recipe}" for recipe in (*recipes, path))
-        write_yaml(advice, path, f"python train.py {configs}")
+        write_yaml(advice, path, f"{shlex.join(called('train'))} {configs}")
         rows = [
             (".".join(item.key).replace(".init_args", ""), str(item.value), item.reason) for item in advice
         ]

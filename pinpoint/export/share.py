@@ -24,7 +24,7 @@ TRAINING = (
     "current_model_state",
     "averaging_state",
 )
-"""What only a training that goes on needs: three quarters of a checkpoint and more."""
+"""What only a training that goes on needs: two thirds of a checkpoint and more."""
 
 FACTS = ("class_names", "thresholds", "epoch", "global_step")
 """What of a checkpoint goes to config.json, beside its configuration."""

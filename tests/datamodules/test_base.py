@@ -208,7 +208,8 @@ def test_testing_uses_the_validation_split_where_there_is_no_other(coco_folder):
 class FakeTrainer:
     """Stands for one rank of four; enough for the loaders."""
 
-    world_size, num_devices, max_epochs = 4, 4, 5
+    world_size, num_devices, max_epochs, max_steps = 4, 4, 5, -1
+    limit_train_batches, accumulate_grad_batches = 1.0, 2
 
     class fit_loop:
         restarting = False
@@ -237,6 +238,15 @@ def test_mosaic_closes_before_the_trainer_ends(coco_folder):
     assert module.train_dataloader().dataset.mosaic_epochs is None  # without a trainer nothing is known
     module.trainer = FakeTrainer(0)
     assert module.train_dataloader().dataset.mosaic_epochs == 3  # of five epochs
+    module.trainer.world_size, module.batch_size = 1, 1  # six batches an epoch, three steps
+    module.trainer.max_epochs, module.trainer.max_steps = -1, 16
+    assert module.train_dataloader().dataset.mosaic_epochs == 4
+    module.trainer.limit_train_batches = 4
+    assert module.train_dataloader().dataset.mosaic_epochs == 6
+    module.trainer.max_epochs = 7
+    assert module.train_dataloader().dataset.mosaic_epochs == 5
+    module.trainer.max_epochs, module.trainer.max_steps = -1, -1
+    assert module.train_dataloader().dataset.mosaic_epochs is None
 
 
 # --------------------------------------------------------------------------------------------- mistakes

@@ -46,6 +46,22 @@ def test_groups_stay_together(group):
     assert len(chosen) == 30
 
 
+def test_a_group_that_is_too_large_is_passed_over():
+    sizes = {"a": 900, "b": 60, "c": 40, "d": 200, "e": 20}
+    records = images(*(f"{group}_{k}.jpg" for group, count in sizes.items() for k in range(count)))
+    for seed in range(12):
+        share = len(Division(0.2, "^._", seed=seed).validates(records)) / len(records)
+        assert 0.15 < share < 0.27
+    # None brings the share nearer than no group at all: the smallest, and a word about it.
+    division = Division(0.1, "^._")
+    chosen = division.validates(images(*(f"{group}_{k}.jpg" for group in "aab" for k in range(30))))
+    assert {name[0] for name in chosen} == {"b"}
+    assert division.doubt(0.33) == (
+        "33% of the images validate, data.val_fraction asks for 10%: groups are too large to come nearer"
+    )
+    assert division.doubt(0.12) is None
+
+
 def test_folds_share_the_images_between_them():
     parts = [Division(folds=4, fold=fold).validates(HUNDRED) for fold in range(4)]
     assert sorted(len(part) for part in parts) == [25] * 4

@@ -335,3 +335,9 @@ def test_gpu_equals_cpu():
 def test_no_positives_at_all_are_refused() -> None:
     with pytest.raises(ValueError, match=r"assigner\.topk must be 1 to"):
         TaskAlignedAssigner(topk=0)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": -1}, {"beta": float("nan")}, {"min_side": -5}])
+def test_exponents_and_sides_out_of_range(wrong):
+    with pytest.raises(ValueError, match=rf"assigner\.{next(iter(wrong))} must be 0 to"):
+        TaskAlignedAssigner(**wrong)

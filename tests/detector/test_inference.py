@@ -169,6 +169,19 @@ def test_suppression_can_be_changed_for_one_call() -> None:
     assert softened.scores.min() < 0.2
 
 
+@pytest.mark.parametrize("thresholds", [30.0, -1, float("nan"), {"red": 30}, {"red": "high"}, {"green": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"tile": 64}])
+def test_thresholds_that_are_none(thresholds: object, options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"a threshold (must be a score in \[0, 1\], not|for 'green', but)"):
+        MODEL.predict(picture(), thresholds=thresholds, **options)
+
+
+@pytest.mark.parametrize("device", ["gpu", "0", "xpu:7"])
+def test_a_device_that_is_not_here(run: Run, device: str) -> None:
+    with pytest.raises(ValueError, match=rf"^no device {device} here \(.*give auto, cpu, cuda"):
+        load(run.last, device)
+
+
 def test_thresholds_by_class() -> None:
     assert MODEL.predict(picture(), thresholds=0.5).names == ["red"]
     assert MODEL.predict(picture(), thresholds={"red": 0.95}).names == ["blue"]  # of blue: the model's own

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +6,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import ANY_CLASS, Annotations, Batch, ImageInfo, Sample, collate
@@ -19,7 +17,6 @@ from detector.module import Detector
 from detector.networks.network import Network
 from detector.postprocess import Detections, Postprocess
 from detector.training.pictures import PredictionImages, draw
-from detector.training.schedule import lr_factor, time_share
 from losses.detection import DetectionLoss
 
 np = pytest.importorskip("numpy")
@@ -120,7 +117,8 @@ def test_the_network_is_compiled_for_every_size_when_training_begins() -> None:
         model = detector(compile=asked)
         schedule = model.configure_optimizers()["lr_scheduler"]["scheduler"]
         model.lr_schedulers = lambda schedule=schedule: schedule
-        model._trainer = SimpleNamespace(estimated_stepping_batches=10)
+        model.schedule = MagicMock(factor=lambda step, share: 1.0, total=10)
+        model._trainer = SimpleNamespace()
         model.network.compile = MagicMock()
         model.on_train_start()
         assert [call.kwargs for call in model.network.compile.mock_calls] == [{"dynamic": True}] * asked
@@ -140,32 +138,6 @@ def test_graphs_are_for_one_gpu_and_whole_batches(
     else:
         with pytest.raises(ValueError, match="compile=graphs is for training on one GPU"):
             model._recorder()
-
-
-def test_learning_rate_warms_up_then_follows_a_cosine() -> None:
-    model = detector(warmup=0.1, final_lr=0.1)
-    model.total_steps = 100
-    factor = [model._lr_factor(step) for step in range(101)]
-    cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 100)) / 2 for step in range(101)]
-    assert factor[0] == pytest.approx(0.1 * cosine[0])  # the first of ten steps of warm-up
-    assert factor[10:] == pytest.approx(cosine[10:])
-    assert factor[50] == pytest.approx(0.55)  # half-way between 1 and 0.1
-    assert factor[100] == pytest.approx(0.1)
-
-
-def test_the_clock_of_a_timed_run_is_that_of_all_ranks() -> None:
-    asked = []
-
-    def reduce(share: Tensor, reduce_op: str) -> Tensor:
-        asked.append((float(share), reduce_op))
-        return torch.tensor(0.5)  # of the rank that began first
-
-    timer = Timer(duration={"seconds": 100})
-    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce)
-    assert time_share(SimpleNamespace(callbacks=[], strategy=strategy)) is None
-    assert time_share(SimpleNamespace(callbacks=[timer], strategy=strategy)) == 0.5
-    assert asked == [(0, "max")]
-    assert lr_factor(7, math.inf, warmup=0.1, final=0.0, share=0.5) == pytest.approx(0.5)
 
 
 def test_activations_are_computed_again_in_training_alone() -> None:
@@ -219,7 +191,7 @@ def test_accumulated_steps_are_the_step_of_a_batch_as_large(tmp_path: Path) -> N
             default_root_dir=tmp_path,
         )
         trainer.fit(model, DataLoader(batches, batch_size=None))
-        assert trainer.global_step == model.total_steps == 4
+        assert trainer.global_step == model.schedule.total == 4
         weights.append([p.detach() for p in model.network.parameters()])
     assert not torch.equal(weights[0][0], start["network.backbone.features.model.conv_stem.weight"])
     for accumulated, whole in zip(*weights, strict=True):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from losses import gaussian, similarity
-from losses.tunable import NWD, Similarity, SimilarityName, resolve
+from losses.tunable import NWD, Similarity, SimilarityName, SIoU, resolve
 
 FUNCTIONS = vars(similarity) | vars(gaussian)
 CLASSES = [cls for cls in Similarity.__subclasses__() if cls.__module__ == "losses.tunable"]
@@ -46,3 +46,10 @@ def test_names_are_functions():
         assert resolve(name) is FUNCTIONS[name]
     tuned = NWD(8)
     assert resolve(tuned) is tuned
+
+
+@pytest.mark.parametrize("theta", [0.5, float("nan")])
+def test_an_exponent_without_a_gradient(theta):
+    with pytest.raises(ValueError, match=r"theta is (0\.5|nan), but must be at least 1"):
+        SIoU(theta)
+    assert SIoU(1).theta == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from coco_folder import assert_same, batches
 
-import datamodules.images.cache
+from datamodules.images import cache
 from datamodules.images.cache import open_cache
 from datamodules.images.decoding import Images, Reading, read_image
 from datamodules.problems import DataError
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked
 @pytest.fixture(autouse=True)
 def shared_memory(tmp_path, monkeypatch):
     """A folder in place of /dev/shm, so that no other run is touched."""
-    monkeypatch.setattr(datamodules.images.cache, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(cache, "SHARED_MEMORY", tmp_path)
     return tmp_path / f"pinpoint-{os.getuid()}" if hasattr(os, "getuid") else tmp_path
 
 
@@ -69,14 +69,14 @@ def assert_holds(cached, images, which=range(COUNT)):
 def test_a_cache_changes_no_pixel_with_any_number_of_workers(images, coco_folder, tmp_path):
     augment = Augment(scale=(0.3, 0.7), mosaic=0.5, mixup=0.3, copy_paste=0.3)
     seen = []
-    for cache in (None, "ram", "disk"):
+    for kind in (None, "ram", "disk"):
         for num_workers in (0, 1, 2):
-            reading = Reading(cache=cache, folder=tmp_path / "cache")
+            reading = Reading(cache=kind, folder=tmp_path / "cache")
             module = coco_folder.module(num_workers=num_workers, augment=augment, reading=reading)
             module.setup("fit")
             loader = module.train_dataloader()
             assert loader.dataset.images.reductions == [2] * COUNT  # 0.7 * 32 / 48 is below a half
-            assert (loader.dataset.images.stored is None) == (cache is None)
+            assert (loader.dataset.images.stored is None) == (kind is None)
             first = batches(loader)
             loader.sampler.set_epoch(1)
             seen.append(first + batches(loader))
@@ -153,7 +153,7 @@ def test_what_is_made_otherwise_is_another_file(images, disk, change, monkeypatc
     elif change == "names":
         images.records = images.records[::-1]
     elif change == "version":
-        monkeypatch.setattr(datamodules.images.cache, "VERSION", 0)
+        monkeypatch.setattr(cache, "VERSION", 0)
     else:
         monkeypatch.setattr(f"{change}.__version__", "0")
     assert_holds(open_cache(images, disk, "raise"), images)
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(images, disk, monkeypatc
 
 
 def test_ram_without_shared_memory(images, monkeypatch, tmp_path):
-    monkeypatch.setattr(datamodules.images.cache, "SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(cache, "SHARED_MEMORY", tmp_path / "none")
     with pytest.raises(DataError, match="choose disk"):
         open_cache(images, Reading(cache="ram"), "raise")
 
@@ -249,7 +249,7 @@ def test_a_kill_while_it_is_made(images, disk, kind, monkeypatch, tmp_path, shar
     folder = shared_memory if kind == "ram" else disk.folder
     with monkeypatch.context() as patched:
         largest = max(np.prod(images.shape(index)) for index in range(len(images)))
-        patched.setattr(datamodules.images.cache, "AHEAD", 2 * largest)  # two are in the file when it happens
+        patched.setattr(cache, "AHEAD", 2 * largest)  # two are in the file when it happens
 
         def die_late():
             if len((tmp_path / "log").read_text()) > 3:
@@ -345,3 +345,32 @@ def test_a_worker_that_ends_frees_nothing(images, shared_memory):
     fork(end).join()
     assert len(files(shared_memory)) == 1
     assert_holds(cached, images)
+
+
+def test_a_file_that_vanishes_before_it_is_locked_is_made_anew(images, disk, monkeypatch):
+    open_cache(images, disk, "raise")
+    (path,) = disk.folder.glob("*.images")
+    share_lock = cache.share_lock
+
+    def late(file):
+        monkeypatch.setattr(cache, "share_lock", share_lock)
+        path.unlink()  # by the last process that used it
+        share_lock(file)
+
+    monkeypatch.setattr(cache, "share_lock", late)
+    assert_holds(open_cache(images, disk, "raise"), images)
+    assert path.exists()
+
+
+@linux
+def test_a_file_that_is_new_is_not_cleared_away(images, shared_memory, monkeypatch):
+    class Interrupted(cache.CachedImages):
+        def __init__(self, path, shapes):
+            cache._remove_unused(path.parent)  # by a process whose cache is of other settings
+            super().__init__(path, shapes)
+
+    monkeypatch.setattr(cache, "CachedImages", Interrupted)
+    for _ in range(2):  # made, and found
+        cached = open_cache(images, Reading(cache="ram"), "raise")
+        assert len(files(shared_memory)) == 1
+        assert_holds(cached, images)

@@ -158,3 +158,25 @@ def test_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(windows, "LARGEST_IMAGE", 1000)
     with pytest.raises(DataError, match=r"more than 2\^28 pixels, and rasterio.*pinpoint-detector\[geo\]"):
         open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bands", "options", "said"),
+    [
+        (np.uint16, 3, {"interleave": "band"}, "has 3 channels that are not read as such: save it anew"),
+        (np.uint16, 8, {"interleave": "band", "compress": "lzw"}, "has 8 channels"),
+        (np.uint8, 5, {"interleave": "band", "compress": "deflate"}, "has 5 channels"),
+        (np.uint16, 3, {"photometric": "minisblack"}, "not a readable image: .* save it as RGB of 8 bits"),
+    ],
+)
+def test_a_small_file_of_which_one_channel_would_be_seen_is_refused(
+    dtype: type, bands: int, options: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    pixels = np.repeat(PIXELS[..., :1], bands, axis=2).astype(dtype)
+    path = write(tmp_path / "image.tif", pixels, **options)
+    with pytest.raises(DataError, match=said):
+        read_image_file(path)
+    source = open_image(path)  # GDAL reads it rightly, where it is large
+    assert isinstance(source, Raster)
+    assert source.read((0, 0, 140, 90), (90, 140)).shape == (90, 140, 3)
+    source.close()

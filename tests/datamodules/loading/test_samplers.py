@@ -301,6 +301,7 @@ def test_sampling_out_of_range():
         ({"repeat_threshold": 0}, r"repeat_threshold must lie in \(0, 1\], got 0"),
         ({"background": 1}, r"background must lie in \[0, 1\), got 1"),
         ({"multi_scale": (1.5, 0.5)}, r"multi_scale must be two factors.*got \[1.5, 0.5\]"),
+        ({"multi_scale": (0.5, float("inf"))}, r"multi_scale must be two factors"),
     ):
         with pytest.raises(ValueError, match=message):
             Sampling(**arguments)

@@ -345,7 +345,10 @@ def test_no_change_without_augmentation():
         ({"translate": 1}, "augment.translate"),
         ({"scale": (0, 1)}, "augment.scale"),
         ({"scale": (2, 1)}, "augment.scale"),
+        ({"scale": (0.5, float("inf"))}, "augment.scale"),
         ({"brightness": 1.5}, "augment.brightness"),
+        ({"hue": 5}, "augment.hue"),
+        ({"close_mosaic": -3}, "augment.close_mosaic"),
     ],
 )
 def test_augment_refuses_values_out_of_range(arguments, message):

@@ -113,6 +113,34 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
     assert_same(run.folder, folder)
 
 
+@pytest.mark.slow
+def test_gradients_that_wait_for_those_of_another_batch_are_not_lost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=1"]
+    options += ["--trainer.limit_val_batches=1", "--trainer.max_epochs=1"]
+    go(run, tmp_path / "whole", *options)
+    original = Detector.validation_step
+
+    def strike(self: Detector, *args: object) -> object:
+        if not self.trainer.sanity_checking and self.global_step == 0:  # after the first of two batches
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "validation_step", strike)
+        with pytest.raises(SystemExit):
+            go(run, tmp_path / "cut", *options)
+    checkpoint = tmp_path / "cut" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    assert load_checkpoint(str(checkpoint))["global_step"] == 1
+    go(run, tmp_path / "cut", *options, f"--ckpt_path={checkpoint}")
+    last = "tiny/version_0/checkpoints/last.ckpt"
+    whole, cut = (load_checkpoint(str(tmp_path / name / last)) for name in ("whole", "cut"))
+    assert whole["global_step"] == cut["global_step"] == 2
+    for name, value in whole["current_model_state"].items():
+        assert torch.equal(value, cut["current_model_state"][name]), name
+
+
 @pytest.fixture(scope="module")
 def dropping() -> str:
     """A backbone that leaves out some of its branches by chance, drawn from torch's own generator."""

@@ -55,3 +55,9 @@ def test_updates_are_those_of_lightning() -> None:
             assert torch.equal(found[name], value), (step, name)
         assert found["module.1.num_batches_tracked"] == step + 1
     assert ours.state_dict() == theirs.state_dict()
+
+
+@pytest.mark.parametrize("wrong", [{"decay": 2}, {"window": -1}])
+def test_shares_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=rf"EMA\.{next(iter(wrong))} must be 0 to 1"):
+        EMA(**wrong)

@@ -146,3 +146,11 @@ def test_the_closure_is_called_once_with_gradients_enabled() -> None:
     assert optimizer.step(closure) > 0
     assert calls == [True]
     assert (model.weight != before).any()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kernel_momentum": 2}, {"kernel_gain": -1}, {"kernel_gain": float("nan")}]
+)
+def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=rf"optimizer\.{next(iter(wrong))} must be 0 to"):
+        MuonAdamW(network().parameters(), **wrong)

@@ -1,6 +1,7 @@
 """Command lines as people type them."""
 
 import codecs
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,8 @@ def test_data_is_named_in_a_word(option: str, words: list[str]) -> None:
         ("--data.augment.mosaik=1", r"no option --data\.augment\.mosaik; did you mean --data\.augment"),
         ("--model.loss.classification=bcee", r"did you mean bce.* choose among bce, cross_entropy, focal"),
         ("--data.on_error=ignore", r"--data\.on_error=ignore: choose among raise, skip$"),
+        ("--data.batch_size=16.5", r"^--data\.batch_size=16\.5: give a whole number, or choose among auto$"),
+        ("--model.compile=fast", r"^--model\.compile=fast: give true or false, or choose among graphs$"),
         ("--model.optimizer=Adamm", r"no such class; did you mean Adam "),
         ("--trainer.callbacks+=EarlyStoping", r"no such class; did you mean EarlyStopping\?"),
         ("--data.root=d", r"another format; .* reads COCO(.*\n)+.*VisDrone: .*--config visdrone(\n|$)"),
@@ -175,6 +178,40 @@ def test_a_data_yaml_is_no_recipe(command: str, tmp_path, capsys, monkeypatch: p
     with pytest.raises(SystemExit):
         command_line([command, "--config", str(file)])
     assert f"is no recipe: write --config yolo --data.yaml {file}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        ("data: {class_path: ScenesDataModule, init_args: {batch_sise: 3}}", "data.batch_size"),
+        ("model: {network: {chanels: 16}}", "model.network.channels"),
+        ("trainer: {max_epochz: 3}", "trainer.max_epochs"),
+    ],
+)
+def test_a_mistake_in_a_recipe_of_another_folder(
+    recipe: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("mine/recipe.yaml")
+    file.parent.mkdir()
+    file.write_text(recipe)
+    with pytest.raises(ValueError, match=rf"did you mean --{option}"):
+        Parsed(["--config", "quickstart", "--config", str(file)])
+
+
+def test_the_installed_command_finds_modules_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    Path("loss_of_mine.py").write_text(
+        "from losses.regression import SimilarityLoss\n\nclass Mine(SimilarityLoss): pass\n"
+    )
+    options = ["train", "--config", "quickstart", "--model.loss.box=loss_of_mine.Mine"]
+    with pytest.raises(SystemExit) as ended:
+        command_line([*options, "--model.loss.box.similarity=giou", "--print_config"])
+    assert ended.value.code in (None, 0)
+    assert "class_path: loss_of_mine.Mine" in capsys.readouterr().out
 
 
 def test_a_name_with_options_asks_for_the_class() -> None:

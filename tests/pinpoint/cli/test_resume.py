@@ -12,7 +12,7 @@ from tiny import TINY_MODEL, Run
 import train
 from detector.checkpoint import load_checkpoint
 from pinpoint.cli.detection import DetectionCLI
-from pinpoint.cli.resume import command, drop_later, require_same, require_state, run_folder
+from pinpoint.cli.resume import drop_later, require_same, require_state, run_folder
 
 
 def cli_of(run: Run, *options: str) -> DetectionCLI:
@@ -138,19 +138,6 @@ def test_curves_of_lightnings_csv_logger_are_cut_and_kept(tmp_path: Path) -> Non
     again.log_metrics({"loss": 9.0}, 2)
     again.save()
     assert (Path(again.log_dir) / "metrics.csv").read_text() == "AP,loss,step\n,4.0,0\n0.5,3.0,1\n,9.0,2\n"
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (["train.py", "--config", "a b.yaml"], "python train.py --config 'a b.yaml' --ckpt_path=x/last.ckpt"),
-        (["/usr/bin/pinpoint", "train", "--ckpt_path", "old"], "pinpoint train --ckpt_path=x/last.ckpt"),
-        (["/p/pinpoint/__main__.py", "train"], "python -m pinpoint train --ckpt_path=x/last.ckpt"),
-        (["train.py", "--ckpt_path=old", "--a=1"], "python train.py --a=1 --ckpt_path=x/last.ckpt"),
-    ],
-)
-def test_the_command_that_goes_on(argv: list[str], line: str) -> None:
-    assert command("x/last.ckpt", argv) == line
 
 
 @pytest.mark.slow

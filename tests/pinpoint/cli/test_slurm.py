@@ -7,6 +7,7 @@ import pytest
 from tiny import TINY_MODEL, Run
 
 from pinpoint.cli import slurm
+from pinpoint.cli.arguments import tidy
 from pinpoint.cli.detection import DetectionCLI
 
 
@@ -26,15 +27,26 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_job_that_is_queued_again_goes_on_from_its_own_checkpoint(
     place: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    assert slurm.requeued() is None
-    slurm.requeue("42", str(run.last))
+    options = [*run.scenes, *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    given = tidy(options)
+    assert slurm.requeued(given) is None
+    slurm.requeue("42", str(run.last), given)
     assert (place / "called").read_text() == "requeue 42\n"
     assert "SLURM's job 42 is queued again" in capsys.readouterr().err
-    cli = DetectionCLI([*run.scenes, *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.devices=1"])
+    cli = DetectionCLI(options)
     assert cli.config.ckpt_path == str(run.last)
     assert Path(cli.trainer.log_dir) == run.folder
-    monkeypatch.setenv("SLURM_JOB_ID", "43")
-    assert slurm.requeued() is None  # another job in the same folder
+    # What began as another run's continuation goes on where it was last, in the folder that it has now.
+    cli = DetectionCLI([*options, "--ckpt_path=elsewhere/last.ckpt", "--new_version=true"])
+    assert cli.config.ckpt_path == str(run.last)
+    assert Path(cli.trainer.log_dir) == run.folder
+    # Another training of the same job, and another job in the same folder.
+    assert slurm.requeued([*given, "--seed_everything=7"]) is None
+    with monkeypatch.context() as other:
+        other.setenv("SLURM_JOB_ID", "43")
+        assert slurm.requeued(given) is None
+    slurm.finished(given)
+    assert slurm.requeued(given) is None
 
 
 def test_jobs_of_arrays_and_interactive_ones(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,5 +60,5 @@ def test_jobs_of_arrays_and_interactive_ones(place: Path, monkeypatch: pytest.Mo
 
 def test_a_failure_to_queue_is_said(place: Path, run: Run, capsys) -> None:
     (place / "scontrol").write_text("#!/bin/sh\necho no such job >&2\nexit 1\n")
-    slurm.requeue("42", str(run.last))
+    slurm.requeue("42", str(run.last), [])
     assert capsys.readouterr().err == "SLURM's job 42 could not be queued again (no such job)\n"

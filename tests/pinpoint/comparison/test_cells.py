@@ -103,6 +103,11 @@ def test_options_that_the_comparison_sets_are_refused(tmp_path, option):
         plan([CIOU, varied], [0], SCENES, tmp_path)
 
 
+def test_cells_choose_no_batch_for_themselves(tmp_path):
+    with pytest.raises(ValueError, match="cells of other batches do not compare"):
+        plan([CIOU, NWD], [0], [*SCENES, "--data.batch_size=auto"], tmp_path)
+
+
 def test_a_mistake_in_the_last_variant_shows_before_the_first_cell(tmp_path):
     with pytest.raises(ValueError, match=r"gain_bix; did you mean --model\.loss\.gain_box"):
         plan([CIOU, Variant("typo", ("model.loss.gain_bix=3",))], [0], SCENES, tmp_path)

@@ -7,10 +7,15 @@ import pytest
 import yaml
 
 from datamodules.modules import CocoDataModule
+from pinpoint.cli.arguments import tidy
+from pinpoint.cli.parser import network_options
 from pinpoint.doctor.advice import advise, write_yaml
 from pinpoint.doctor.diagnosis import examine
 from pinpoint.doctor.objects import Objects
 from pinpoint.doctor.stand_ins import main as write_stand_ins
+
+NETWORK = {f"model.network.{name}" for name in ("strides", "reg_max", "expected_objects")}
+"""Options of the network that the recipes choose."""
 
 
 def objects(sides, image=(640, 640), per_image=10, labels=None, spacing=64, empty=0):
@@ -31,7 +36,8 @@ def objects(sides, image=(640, 640), per_image=10, labels=None, spacing=64, empt
 
 def values(train, image_size=(640, 640), class_names=("a", "b")):
     return {
-        ".".join(item.key[-2:]): item.value for item in advise(train.at(image_size), class_names, image_size)
+        ".".join(item.key[-2:]): item.value
+        for item in advise(train.at(image_size), class_names, image_size, NETWORK)
     }
 
 
@@ -145,11 +151,11 @@ def test_more_objects_than_detections():
 
 
 def test_no_objects_no_advice():
-    assert advise(objects([], empty=3), ["a"], (640, 640)) == []
+    assert advise(objects([], empty=3), ["a"], (640, 640), NETWORK) == []
 
 
 def test_the_yaml_says_what_the_advice_says(tmp_path):
-    advice = advise(objects([30] * 100), ["a"], (640, 640))
+    advice = advise(objects([30] * 100), ["a"], (640, 640), NETWORK)
     write_yaml(advice, tmp_path / "advice.yaml", "python train.py")
     config = yaml.safe_load((tmp_path / "advice.yaml").read_text())
     for item in advice:
@@ -191,3 +197,13 @@ def test_stand_ins_of_no_size_or_elsewhere(sizes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_stand_ins([str(tmp_path / "a.json"), str(tmp_path / "images")])
     assert not (tmp_path / "a.jpg").exists()
+
+
+def test_a_network_is_advised_no_options_that_it_has_not():
+    train = objects([30] * 100)
+    network = network_options(tidy(["--config=quickstart", "--config=yolov9_s"]))
+    assert "model.network.strides" in network
+    assert "model.network.reg_max" not in network
+    advised = {".".join(one.key) for one in advise(train, ["a"], (640, 640), network)}
+    assert {one for one in advised if one.startswith("model.network")} == network & NETWORK
+    assert "model.assigner.min_side" in advised

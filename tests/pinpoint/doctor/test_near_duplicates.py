@@ -69,6 +69,9 @@ def test_groups_are_what_pairs_connect():
     pairs = [("d", "c"), ("b", "a"), ("f", "e"), ("c", "b"), ("a", "d")]
     assert connected(pairs) == [["a", "b", "c", "d"], ["e", "f"]]
     assert connected([]) == []
+    assert connected([("a", "a"), ("c", "b"), ("a", "a")]) == [["a"], ["b", "c"]]
+    chain = [(f"{k:05}", f"{k + 1:05}") for k in range(20_000)]
+    assert [len(group) for group in connected([*chain, *chain[::-1]])] == [20_001]
 
 
 def test_the_hash_compares_neighbours():
