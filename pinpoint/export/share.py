@@ -23,6 +23,8 @@ TRAINING = (
     "callbacks",
     "current_model_state",
     "averaging_state",
+    "assigned",
+    "schedule",
 )
 """What only a training that goes on needs: two thirds of a checkpoint and more."""
 
