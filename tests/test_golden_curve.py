@@ -43,7 +43,11 @@ def ten_steps(folder: Path) -> list[dict[str, float]]:
         "--trainer.max_steps=10",
     ]
     options += ["--model.optimizer=SGD", "--model.optimizer.lr=0.002", "--trainer.log_every_n_steps=1"]
-    options += ["--trainer.precision=64-true", "--trainer.limit_val_batches=0"]
+    options += [
+        "--trainer.precision=64-true",
+        "--trainer.limit_val_batches=0",
+        "--data.augment.close_mosaic=0",
+    ]
     options += [f"--trainer.logger.init_args.save_dir={folder}"]
     cli = DetectionCLI(options, keep_config=False)
     losses = Losses()
