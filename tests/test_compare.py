@@ -24,7 +24,7 @@ from pinpoint.comparison.variants import read_variants
 pytestmark = pytest.mark.slow
 
 LOSSES = ["ciou", "nwd"]
-EPOCHS = 6
+EPOCHS = 5
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def training(root: Path) -> list[str]:
     """Options of two ranks, whose data and run folder lie in one folder."""
     options = [*tiny_scenes(root), *TINY_MODEL, f"--trainer.logger.init_args.save_dir={root}"]
     options += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    return [*options, "--trainer.max_epochs=2", "--trainer.logger.init_args.name=ddp"]
+    return [*options, "--trainer.max_epochs=1", "--trainer.logger.init_args.name=ddp"]
 
 
 def script(folder: Path, name: str, *options: str, launcher: tuple[str, ...] = ()) -> None:
@@ -62,10 +62,9 @@ def test_two_ranks_score_as_one_process_does(run: Path, one: Path) -> None:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     logged = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    best = max(range(2), key=lambda epoch: logged["val/map"][epoch])
     assert metrics["AR"] > 0
     for name in ("AP50", "AR", "AR_small", "AP/car"):
-        assert metrics[name] == pytest.approx(logged[f"val/{name}"][best], abs=1e-6), name
+        assert metrics[name] == pytest.approx(logged[f"val/{name}"][-1], abs=1e-6), name
     images = {p["image_id"] for p in json.loads((one / "predictions.json").read_text())}
     assert len(images) == 3
 
@@ -89,7 +88,7 @@ def test_torchrun_trains_to_the_weights_of_two_devices(run: Path) -> None:
     ours, theirs = (
         torch.load(folder / "checkpoints" / "last.ckpt") for folder in (run, root / "torchrun" / "version_0")
     )
-    assert ours["global_step"] == theirs["global_step"] >= 2
+    assert ours["global_step"] == theirs["global_step"] >= 1
     for part in ("state_dict", "current_model_state"):
         assert ours[part].keys() == theirs[part].keys()
         for name, value in ours[part].items():

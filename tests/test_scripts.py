@@ -235,10 +235,12 @@ def test_without_a_logger_no_other_training_is_overwritten(
     with pytest.raises(ValueError, match=r"last\.ckpt is of another training.*--trainer\.default_root_dir"):
         train.main(options)
     assert {path: path.read_bytes() for path in Path("checkpoints").glob("*.ckpt")} == saved
-    train.main([*options, "--trainer.max_epochs=2", "--ckpt_path=checkpoints/last.ckpt"])
-    assert torch.load("checkpoints/last.ckpt")["epoch"] == 1
-    train.main([*options, "--trainer.default_root_dir=other"])
-    assert Path("other/checkpoints/last.ckpt").is_file()
+    here = tmp_path / "checkpoints"
+    assert DetectionCLI([*options, f"--ckpt_path={here}/last.ckpt"])._run_folder() == here
+    assert (
+        DetectionCLI([*options, "--trainer.default_root_dir=other"])._run_folder()
+        == tmp_path / "other/checkpoints"
+    )
 
 
 @pytest.mark.slow

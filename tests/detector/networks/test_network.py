@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from timm import create_model, list_models, list_modules
+from timm import create_model
 from torch._dynamo.testing import CompileCounter
 
 from detector.networks.backbone import Backbone
@@ -138,26 +138,41 @@ def test_of_several_maps_of_a_stride_the_last_is_taken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", list_modules())
-def test_every_family_of_timm_works_or_is_refused_in_one_message(family: str) -> None:
-    small = ("atto", "nano", "pico", "femto", "tiny", "xxs", "_xs", "050", "_s0", "_b0", "_0", "18", "small")
-    names = sorted(list_models(module=family), key=lambda n: (not any(s in n for s in small), len(n)))
-    known_small = bool(names) and any(s in names[0] for s in small)
+@pytest.mark.parametrize(
+    ("name", "works"),
+    [
+        ("convnext_atto", True),
+        ("resnet18", True),
+        ("repvgg_b0", True),
+        ("fastvit_t8", True),
+        ("rexnet_100", True),
+        ("densenet121", True),
+        ("focalnet_tiny_lrf", True),
+        ("tiny_vit_5m_224", True),
+        ("swinv2_tiny_window8_256", True),
+        ("hieradet_small", True),
+        ("coat_tiny", False),
+        ("cait_xxs24_224", False),
+        ("inception_resnet_v2", False),
+        ("levit_128", False),
+        ("maxvit_tiny_tf_224", False),
+        ("xcit_nano_12_p8_224", False),
+    ],
+)
+def test_a_family_of_timm_works_or_is_refused_in_one_message(name: str, works: bool) -> None:
+    # All families: benchmarks/backbones.py.
+    message, maps = "", []
     with torch.device("meta"):
-        if not known_small and (not names or parameters_of(names[0]) > 60e6):
-            pytest.skip("no model of its own below 60 M parameters")
-        message, maps = "", []
         try:
-            maps = Backbone(names[0], (8, 16, 32)).eval()(torch.empty(2, 3, 448, 320))
+            maps = Backbone(name, (8, 16, 32)).eval()(torch.empty(2, 3, 448, 320))
         except ValueError as error:
             message = str(error)
-    shapes = [tuple(one.shape[-2:]) for one in maps]
-    refused = names[0] in message and "choose" in message and "\n" not in message
-    assert refused or shapes == [(56, 40), (28, 20), (14, 10)]
-
-
-def parameters_of(name: str) -> int:
-    return sum(p.numel() for p in create_model(name).parameters())
+    if works:
+        assert [tuple(one.shape[-2:]) for one in maps] == [(56, 40), (28, 20), (14, 10)]
+    else:
+        assert name in message
+        assert "choose" in message
+        assert "\n" not in message
 
 
 def test_weights_from_a_local_file(tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def test_gradients_that_wait_for_those_of_another_batch_are_not_lost(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=1"]
-    options += ["--trainer.limit_val_batches=1", "--trainer.max_epochs=1"]
+    options += ["--trainer.limit_val_batches=1", "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"]
+    options += ["--trainer.callbacks=[{class_path: EMA}, {class_path: LastCheckpoint}]"]  # no pictures
     go(run, tmp_path / "whole", *options)
     original = Detector.validation_step
 
