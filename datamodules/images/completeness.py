@@ -30,6 +30,9 @@ UNREAD = {
 COMPRESSION, JPEG_IN_TIFF, JPEG_TABLES = 259, 7, 347
 """TIFF's tag of the compression, its number of JPEG, and the tag of what that cannot be decoded without."""
 
+SAMPLES = 277
+"""TIFF's tag of the number of channels."""
+
 FIRST_PICTURE = 0xB002
 """MPO's tag of the list of pictures."""
 
@@ -37,6 +40,17 @@ FIRST_PICTURE = 0xB002
 def unread_compression(image: Image.Image) -> str | None:
     """Name of the compression of an image if it is one that is not read."""
     return UNREAD.get(image.tag_v2.get(COMPRESSION)) if image.format == "TIFF" else None  # type: ignore[attr-defined]
+
+
+def unseen_channels(image: Image.Image) -> int | None:
+    """Number of a TIFF's channels where the first alone would be seen; None for all other images.
+
+    Of channels that lie one after the other Pillow and OpenCV see one, as grey.
+    """
+    if image.format != "TIFF" or len(image.getbands()) > 1:
+        return None
+    channels: int = image.tag_v2.get(SAMPLES, 1)  # type: ignore[attr-defined]
+    return channels if channels > 2 else None
 
 
 def is_complete(image: Image.Image, file: BinaryIO) -> bool:

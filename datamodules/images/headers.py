@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
 from datamodules.files import files_below, is_image, require_file
-from datamodules.images.completeness import is_complete, unread_compression
+from datamodules.images.completeness import is_complete, unread_compression, unseen_channels
 from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
 from datamodules.problems import DataError, Problems
 from datamodules.progress import progress_bar
@@ -48,9 +48,6 @@ MOST_BANDS = 8
 
 UNREADABLE_MODES = {"I": "32-bit numbers", "F": "32-bit floating-point numbers", "LAB": "CIE Lab colours"}
 """Pixels of TIFF files that cv2 refuses, or takes for RGB."""
-
-SAMPLES = 277
-"""TIFF's tag of the channels. Where these lie one after the other, Pillow and OpenCV see the first alone."""
 
 LARGEST_IMAGE = 2**28
 """Number of pixels above which an image is refused: decoded, each loader process would hold 1 GB of it."""
@@ -230,10 +227,10 @@ def _inspect(path: Path, source: Path) -> Header | FileNotFoundError | str:
                 return f"has more than 2^28 pixels ({size[1]}x{size[0]}): cut it into tiles"
             if (compression := unread_compression(image)) is not None:
                 return f"is compressed by {compression}, which is not read: save it with deflate or LZW"
-            if kind == "TIFF" and len(image.getbands()) == 1 and image.tag_v2.get(SAMPLES, 1) > 2:  # type: ignore[attr-defined]
+            if (channels := unseen_channels(image)) is not None:
                 return (
-                    f"has {image.tag_v2[SAMPLES]} channels that are not read as such: save it anew, "  # type: ignore[attr-defined]
-                    "with GDAL by INTERLEAVE=PIXEL and PHOTOMETRIC=RGB, or as .npy"
+                    f"has {channels} channels that are not read as such: save it anew, with GDAL by "
+                    "INTERLEAVE=PIXEL and PHOTOMETRIC=RGB, or as .npy"
                 )
             if not is_complete(image, file):
                 return f"is truncated: restore the file or remove it from {source}"
