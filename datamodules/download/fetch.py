@@ -239,10 +239,10 @@ def _version(headers: Message) -> str:
 
 
 def _content_length(headers: Message) -> int:
-    try:
-        return int(headers.get("Content-Length", ""))
-    except ValueError:
-        raise Unavailable("the server does not say how long the file is") from None
+    length: str = headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise Unavailable("the server does not say how long the file is")
+    return int(length)
 
 
 def _content_range(headers: Message) -> tuple[int, int]:

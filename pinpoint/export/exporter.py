@@ -102,9 +102,12 @@ class Wish:
         """
         path = self.path
         # By its name a file may be an earlier result; a folder may hold what its owner changed since.
-        if path.is_dir() or (path.exists() and not path.name.endswith(ENDINGS[self.format])):
+        lost = [path] if path.is_dir() or not path.name.endswith(ENDINGS[self.format]) else []
+        if self.format == "openvino" and not path.exists():  # its weights are then another model's
+            lost.append(path.with_suffix(".bin"))
+        if taken := next((one for one in lost if one.exists()), None):
             raise ValueError(
-                f"{path} is there already and would be lost: remove it, or give another --output"
+                f"{taken} is there already and would be lost: remove it, or give another --output"
             )
         if path.exists() and path.resolve() == Path(self.checkpoint).resolve():
             raise ValueError(f"--output is the checkpoint itself, {path}: give another")

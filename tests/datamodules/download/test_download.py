@@ -205,8 +205,9 @@ def test_more_than_was_announced(site, folder):
     assert content(folder) == FILES
 
 
-def test_no_size(site, folder):
-    site.answers = [answer(length="none")]
+@pytest.mark.parametrize("length", ["none", "-1"])
+def test_no_size(site, folder, length):
+    site.answers = [answer(length=length)]
     assert "does not say how long" in fails(site, folder)
 
 

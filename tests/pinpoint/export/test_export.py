@@ -279,7 +279,7 @@ def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> N
 def test_no_place_where_something_would_be_lost(tmp_path: Path) -> None:
     checkpoint = tmp_path / "best_weights.ckpt"
     checkpoint.write_bytes(b"weights")
-    for name in ("last.ckpt", "other_weights.ckpt", "photo.jpg", "model.onnx"):
+    for name in ("last.ckpt", "other_weights.ckpt", "photo.jpg", "model.onnx", "own.bin", "v.xml", "v.bin"):
         (tmp_path / name).touch()
     (tmp_path / "best_weights_hub").mkdir()
     lost, itself = "is there already and would be lost", "is the checkpoint itself"
@@ -288,13 +288,15 @@ def test_no_place_where_something_would_be_lost(tmp_path: Path) -> None:
         ("weights", "photo.jpg", lost),
         ("weights", ".", lost),
         ("weights", "best_weights.ckpt", itself),
+        ("openvino", "own.xml", lost),  # whose weights would be own.bin
         ("hub", ".", lost),
         ("hub", "last.ckpt", lost),
         ("hub", None, lost),  # beside the checkpoint
     ):
         with pytest.raises(ValueError, match=complaint):
             Wish(form, str(checkpoint), None if output is None else tmp_path / output).require_place()
-    for form, output in (("weights", "other_weights.ckpt"), ("onnx", "model.onnx"), ("hub", "new")):
+    free = (("weights", "other_weights.ckpt"), ("onnx", "model.onnx"), ("hub", "new"), ("openvino", "v.xml"))
+    for form, output in free:
         Wish(form, str(checkpoint), tmp_path / output).require_place()
 
 
