@@ -340,25 +340,6 @@ def test_true_half_precision(capsys, monkeypatch, tmp_path: Path) -> None:
     assert "use bf16-mixed" in message
 
 
-def test_strategies_that_divide_weights(capsys, monkeypatch) -> None:
-    options = ["--data=ScenesDataModule", "--trainer.accelerator=cpu"]
-    for name in ("fsdp", "deepspeed_stage_2", "lightning.pytorch.strategies.ModelParallelStrategy"):
-        message = fails(capsys, monkeypatch, train.main, [*options, f"--trainer.strategy={name}"])
-        assert f"{name.rpartition('.')[2]} divides the weights among the ranks" in message
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--trainer.strategy=ddp_spawn"],
-        ["--trainer.strategy=DDPStrategy", "--trainer.strategy.start_method=spawn"],
-    ],
-)
-def test_strategies_that_pickle_a_training(options: list[str], capsys, monkeypatch) -> None:
-    given = ["--data=ScenesDataModule", "--trainer.accelerator=cpu", *options]
-    assert "use ddp, or ddp_fork on CPUs" in fails(capsys, monkeypatch, train.main, given)
-
-
 def test_unknown_loss_lists_the_names(capsys, monkeypatch) -> None:
     message = fails(capsys, monkeypatch, train.main, ["--data=ScenesDataModule", "--model.loss.box=cious"])
     assert message.count("hybrid,") == 1

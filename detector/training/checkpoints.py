@@ -52,7 +52,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         # At an epoch's end where there is one, whose checkpoint goes on with the next epoch.
-        return trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch is not None
+        interval = trainer.val_check_interval  # a share of an epoch, or a whole number of batches
+        every_epoch = isinstance(interval, float) and interval == 1.0
+        return every_epoch and trainer.check_val_every_n_epoch is not None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start over: the epoch has no score."""

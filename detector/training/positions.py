@@ -43,7 +43,8 @@ def settle(trainer: Trainer, loops: dict[str, Any]) -> None:
         fit["epoch_loop.val_loop.batch_progress"] |= {"current": {**pending}, "total": {**pending}}
         return
     batches["is_last_batch"] = False
-    done, every = batches["current"]["processed"], trainer.val_check_batch
+    counted = "total" if trainer.check_val_every_n_epoch is None else "current"  # as Lightning does
+    done, every = batches[counted]["processed"], trainer.val_check_batch
     if after_step:
         state["_batches_that_stepped"] += not loop._should_accumulate()
     elif done and every and done % every == 0 and loop._should_check_val_epoch():

@@ -36,6 +36,7 @@ class EpochLines(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the run; drop the rows of what is trained again after its checkpoint."""
+        self._validate_the_last(trainer)
         self.clock = RunClock(trainer, self.elapsed)
         self.begun = time.monotonic() - self.training_seconds
         self.sums = {term: total.to(pl_module.device) for term, total in self.sums.items()}
@@ -64,10 +65,7 @@ class EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
-        """Add up the losses, where they are: nothing waits for the device.
-
-        A run that --trainer.max_steps ends within an epoch is validated there, as one is that its time ends.
-        """
+        """Add up the losses, where they are: nothing waits for the device."""
         for term in TERMS:
             value = trainer.callback_metrics.get(f"train/{term}")
             if value is not None:
@@ -75,7 +73,16 @@ class EpochLines(Callback):
         self.steps += 1
         self.images += len(batch) * trainer.world_size
         self.training_seconds = time.monotonic() - self.begun
-        trainer.should_stop |= 0 < trainer.max_steps <= trainer.global_step
+        self._validate_the_last(trainer)
+
+    @staticmethod
+    def _validate_the_last(trainer: Trainer) -> None:
+        """Have the end of a run validated, whatever the interval, also where max_steps end it in an epoch."""
+        stops = 0 < trainer.max_steps <= trainer.global_step
+        trainer.should_stop |= stops
+        ends = stops or trainer.current_epoch + 1 == trainer.max_epochs
+        if ends and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the scores for the epoch's line."""

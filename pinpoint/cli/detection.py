@@ -42,6 +42,7 @@ from pinpoint.cli.recipes import DEFAULTS
 from pinpoint.cli.resume import drop_later, log_into, require_same, require_state, run_folder
 from pinpoint.cli.run_lock import sole_user
 from pinpoint.cli.strangers import known_classes, naming
+from pinpoint.cli.trainer_options import check_trainer
 from pinpoint.cli.wrong_values import explain_value
 
 # Lightning 2.6 calls a pytree function that torch 2.14 deprecates; nothing a user can mend.
@@ -50,6 +51,8 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
 # A run that goes on does so in its own folder.
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+# Only our own lock lies there, or a run that goes on, whose rows are given back.
+warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
 # What we log once an epoch has been brought together already, and is the same on all ranks.
 warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True")
 # Lightning 2.6 advertises its services whenever a Trainer is made.
@@ -99,7 +102,7 @@ class DetectionCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=KeepConfig if keep_config else None,
-            save_config_kwargs={"overwrite": True},  # a version that is named twice is meant to go on
+            save_config_kwargs={"overwrite": True},  # a run that goes on does so in its folder
             run=False,
             args=args,
             parser_class=Parser,
@@ -188,22 +191,23 @@ class DetectionCLI(LightningCLI):
         """Where this process logs and saves; None for nowhere, as in all ranks but the first.
 
         Raises:
-            ValueError: without a logger, which would count its folders, it holds another training.
+            ValueError: it holds another training.
         """
         kinds = (TensorBoardLogger, CSVLogger)
         folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, kinds)]
-        if not self.trainer.is_global_zero:
+        saves = self.trainer.checkpoint_callback is not None
+        if not self.trainer.is_global_zero or not (folders if self.trainer.loggers else saves):
             return None
-        if self.trainer.loggers or self.trainer.checkpoint_callback is None:
-            return Path(folders[0]).absolute() if folders else None
-        folder = Path(self.trainer.default_root_dir, "checkpoints").absolute()
+        folder = Path(folders[0] if folders else self.trainer.default_root_dir).absolute()
         own = Path(self.config.ckpt_path or "").absolute().parent
-        if folder != own and (there := sorted(folder.glob("*.ckpt"))):
+        saved = folder / "checkpoints"
+        if saves and saved.resolve() != own.resolve() and (there := sorted(saved.glob("*.ckpt"))):
+            other = "logger.version=NAME" if folders else "default_root_dir=FOLDER"
             raise ValueError(
                 f"{there[-1]} is of another training, and this one would be saved in its place: go on with "
-                "it with --ckpt_path, or train elsewhere with --trainer.default_root_dir=FOLDER"
+                f"it with --ckpt_path, or train elsewhere with --trainer.{other}"
             )
-        return folder
+        return folder if folders else saved
 
     def _fit(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -272,7 +276,7 @@ class DetectionCLI(LightningCLI):
         """Name the run folder after the recipe, unless it has a name; without a logger log no rates.
 
         Raises:
-            ValueError: a callback or strategy that does not go with this training.
+            ValueError: an option of the trainer that does not go with this training.
         """
         if self.keeps_config:
             assert isinstance(self.parser, Parser)
@@ -286,22 +290,8 @@ class DetectionCLI(LightningCLI):
             folder = run_folder(Path(self.config.ckpt_path))
             if folder is not None and not self.config.new_version:
                 log_into(loggers, folder)
-        strategy = str(getattr(trainer.strategy, "class_path", trainer.strategy)).rpartition(".")[2]
-        if strategy.lower().startswith(DIVIDING):
-            raise ValueError(
-                f"--trainer.strategy={strategy} divides the weights among the ranks, and their average needs "
-                "them whole: use ddp"
-            )
-        if "spawn" in f"{strategy} {getattr(trainer.strategy, 'init_args', '')}":
-            raise ValueError(
-                f"--trainer.strategy={strategy} sends the training to new processes as a pickle, which the "
-                "command line's callables are not: use ddp, or ddp_fork on CPUs"
-            )
         callbacks = trainer.callbacks = _once(trainer.callbacks or [])
-        for callback in callbacks:
-            name = callback.class_path.rpartition(".")[2]
-            if remedy := UNFIT.get(name):
-                raise ValueError(f"{name} does not go with {remedy}")
+        check_trainer(trainer)
         unwanted = ["LearningRateMonitor"] * (loggers == [False])
         unwanted += ["Checkpoint"] * (trainer.enable_checkpointing is False)
         if unwanted:
@@ -321,13 +311,15 @@ class DetectionCLI(LightningCLI):
                 raise ValueError(wrong) from error
             raise
         self.datamodule.fill = self.model.network.fill
-        check_monitors(self.trainer.callbacks, self.datamodule.class_names)  # type: ignore[attr-defined]
+        callbacks, validates = self.trainer.callbacks, self.trainer.limit_val_batches != 0  # type: ignore[attr-defined]
+        check_monitors(callbacks, self.datamodule.class_names, validates)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our bar in the place of Lightning's own, unless the recipe names one."""
         common = self.config.trainer.sync_batchnorm
         if common:
-            kwargs["plugins"] = [*(self.config_init.trainer.plugins or []), CommonNorms()]
+            plugins = self.config_init.trainer.plugins or []
+            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CommonNorms()]
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:  # Lightning's word for some values
@@ -337,6 +329,8 @@ class DetectionCLI(LightningCLI):
                 "--trainer.sync_batchnorm=true: torch brings the statistics of norms together on GPUs alone; "
                 "leave it out on a CPU"
             )
+        if not hasattr(trainer, "val_check_interval"):  # Lightning 2.6 forgets it where it is a time
+            trainer.val_check_interval = None  # type: ignore[assignment]
         named = any("ProgressBar" in c.class_path for c in self.config.trainer.callbacks or [])
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -355,20 +349,3 @@ def _once(callbacks: Sequence[Any]) -> list[Any]:
     """Callbacks of a configuration; one of ours that is named again takes the place of the one before."""
     ours = {c.class_path: i for i, c in enumerate(callbacks) if c.class_path.startswith("detector.")}
     return [c for i, c in enumerate(callbacks) if ours.get(c.class_path, i) == i]
-
-
-DIVIDING = ("fsdp", "deepspeed", "modelparallel")
-"""How Lightning's names of strategies begin under which no rank has all weights."""
-
-UNFIT = {
-    "LearningRateFinder": "a schedule of warm-up and cosine: compare rates with compare.py --vary "
-    "model.optimizer.lr 0.002 0.004 0.008",
-    "BackboneFinetuning": "averaged weights and a schedule for all steps: hold the backbone back with "
-    "--model.backbone_lr=0.1, or freeze it with --model.freeze=backbone",
-    "BatchSizeFinder": "batches of uneven numbers of objects: use --data.batch_size=auto",
-    "StochasticWeightAveraging": "the EMA callback, which averages weights already",
-    "ModelPruning": "averaged weights: take a smaller network, or int8 by export.py",
-    "Timer": "a command line that has it already: --trainer.max_time=00:02:00:00",
-    "WeightAveraging": "the EMA callback, which averages weights already",
-}
-"""Callbacks of Lightning that cannot work here, and what to do instead."""

@@ -57,6 +57,8 @@ def main(args: list[str] | None = None) -> None:
         raise ValueError("the data has no test split: name one where its format can, or score --split val")
     limit = f"limit_{options.split}_batches"
     batches = getattr(cli.trainer, limit)  # of them, if whole, or a share
+    if batches == 0:
+        raise ValueError(f"--trainer.{limit}=0 leaves nothing to score: leave it out")
     if not tiling.plain and (isinstance(batches, int) or batches < 1):
         raise ValueError(f"--trainer.{limit} does not go with tiles and other views: leave it out")
     if options.output is None and not Path(options.ckpt_path).exists():

@@ -127,10 +127,8 @@ class Parser(LightningArgumentParser):
             )
         value = _VALUE.search(message)
         if "NestedArg(" in message:
-            return (
-                f"--{key} is given a name and options: options belong to a class, such as "
-                f"--{key}=HybridLoss --{key}.gamma=2"
-            )
+            such = f", such as --{key}=HybridLoss --{key}.gamma=2" if key == "model.loss.box" else ""
+            return f"--{key} is given a short name and options: options belong to a class, by its name{such}"
         names = [
             name
             for found in re.findall(r"typing\.Literal\[([^\]]*)\]", message)

@@ -4,6 +4,8 @@ import csv
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
@@ -14,6 +16,7 @@ from tiny import TINY_MODEL, Run
 import train
 from detector.checkpoint import load_checkpoint
 from detector.module import Detector
+from detector.training.checkpoints import BestCheckpoint
 from detector.training.files import WholeFiles, write_whole
 
 
@@ -140,6 +143,40 @@ def test_gradients_that_wait_for_those_of_another_batch_are_not_lost(
     assert whole["global_step"] == cut["global_step"] == 2
     for name, value in whole["current_model_state"].items():
         assert torch.equal(value, cut["current_model_state"][name]), name
+
+
+@pytest.mark.slow
+def test_curves_are_the_same_where_validations_come_by_steps_of_the_whole_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=2"]
+    options += ["--trainer.limit_val_batches=1"]
+    go(run, tmp_path / "whole", *options)
+    original = Detector.training_step
+
+    def strike(self: Detector, *args: object) -> object:
+        if self.global_step == 3:  # the first of the second epoch, after which there is a validation
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "training_step", strike)
+        with pytest.raises(SystemExit):
+            go(run, tmp_path / "cut", *options)
+    checkpoint = tmp_path / "cut" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    assert load_checkpoint(str(checkpoint))["global_step"] == 4
+    go(run, tmp_path / "cut", *options, f"--ckpt_path={checkpoint}")
+    assert_same(tmp_path / "whole" / "tiny" / "version_0", tmp_path / "cut" / "tiny" / "version_0")
+
+
+@pytest.mark.parametrize(
+    ("interval", "epochs", "at_the_end"), [(1.0, 1, True), (1, 1, False), (0.5, 1, False), (1.0, None, False)]
+)
+def test_the_best_is_saved_where_it_was_validated(
+    interval: float, epochs: int | None, at_the_end: bool
+) -> None:
+    trainer: Any = SimpleNamespace(val_check_interval=interval, check_val_every_n_epoch=epochs)
+    assert BestCheckpoint()._should_save_on_train_epoch_end(trainer) is at_the_end
 
 
 @pytest.fixture(scope="module")

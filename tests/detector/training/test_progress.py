@@ -44,26 +44,27 @@ def test_results_csv_has_a_row_an_epoch(run: Run) -> None:
 
 def test_every_epoch_says_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*tiny_scenes(tmp_path, 4), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
-    every_second = ["--trainer.check_val_every_n_epoch=2", f"--trainer.logger.init_args.save_dir={tmp_path}"]
-    train.main([*options, *every_second])
+    seldom = ["--trainer.check_val_every_n_epoch=7", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    train.main([*options, *seldom])
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert first.startswith("epoch 0/1: loss ")
     assert " images/s, " in first
     assert first.endswith(" left")
     assert "AP" not in first  # not validated
-    assert " AP50 " in second
+    assert " AP50 " in second  # the last epoch always is
     assert second.endswith("0 s left")
 
 
 def test_a_run_that_its_steps_end_is_validated_there(tmp_path: Path) -> None:
     options = [*tiny_scenes(tmp_path, 8), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.max_epochs=9"]
-    names = [f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.check_val_every_n_epoch=1"]
+    names = [f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.check_val_every_n_epoch=7"]
     train.main([*options, *names, "--trainer.max_steps=3", "--data.batch_size=4"])
     (path,) = tmp_path.rglob("results.csv")
     first, second = csv.DictReader(path.open())
     assert (first["step"], second["step"]) == ("2", "3")
-    assert float(first["val/AP"]) != float(second["val/AP"])
-    assert load_checkpoint(str(next(tmp_path.rglob("best.ckpt"))))["global_step"] in (2, 3)
+    assert first["val/AP"] == ""
+    assert 0 <= float(second["val/AP"]) <= 1
+    assert load_checkpoint(str(next(tmp_path.rglob("best.ckpt"))))["global_step"] == 3
 
 
 def test_an_epoch_without_a_validation_has_no_score(tmp_path: Path) -> None:

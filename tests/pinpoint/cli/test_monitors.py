@@ -6,6 +6,7 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from tiny import TINY_MODEL, tiny_scenes
 
+from detector.training.checkpoints import BestCheckpoint
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.wrong_values import explain_value
@@ -43,6 +44,19 @@ def test_other_names_are_not_judged(name: str) -> None:
 def test_a_score_that_is_not_logged_is_refused(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=rf"EarlyStopping watches {name}, which is not logged: .*{meant}"):
         check_monitors([EarlyStopping(name)], ["car", "van"])
+
+
+def test_a_loss_that_is_not_logged_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"watches train/los, .*did you mean train/loss"):
+        check_monitors([ModelCheckpoint(monitor="train/los")], ["car"])
+
+
+def test_no_score_can_be_watched_where_nothing_is_validated() -> None:
+    check_monitors([BestCheckpoint(), EarlyStopping("train/loss")], ["car"], validates=False)
+    with pytest.raises(
+        ValueError, match=r"EarlyStopping watches val/map, and --trainer\.limit_val_batches=0"
+    ):
+        check_monitors([EarlyStopping("val/map")], ["car"], validates=False)
 
 
 @pytest.mark.parametrize(
