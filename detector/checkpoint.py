@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 # Imported so that networks are found by the names of their classes.
@@ -75,7 +76,8 @@ def build(checkpoint: dict[str, Any]) -> tuple[DetectionNetwork, ModelFacts]:
         "postprocess": config["model"]["postprocess"],
     }
     try:
-        built = parser.instantiate(parser.parse_object(sections))
+        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
+            built = parser.instantiate(parser.parse_object(sections))
         network: DetectionNetwork = built.network
         prefix = "network."
         weights = {

@@ -69,7 +69,7 @@ class ExportedForward:
         if not path.is_file():
             raise ValueError(f"no file at {path}: give one that export.py wrote")
         try:
-            self.run, metadata = OPENERS[path.suffix](path)
+            self.run, metadata = OPENERS[path.suffix.lower()](path)
         except ValueError:
             raise
         except Exception as error:
@@ -191,4 +191,4 @@ def image_channels(in_channels: int) -> int:
 
 def is_exported(path: str | Path) -> bool:
     """Whether a file's name is one of export.py's formats that hold a graph."""
-    return Path(path).suffix in OPENERS
+    return Path(path).suffix.lower() in OPENERS

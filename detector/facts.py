@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from datamodules.limits import require_between
+
 FALLBACK = 0.3
 """Score threshold of a class for which none of best F1 is known."""
 
@@ -57,6 +59,13 @@ class ModelFacts:
             fields = json.loads(text)
             pairs = {name: tuple(fields[name]) for name in ("class_names", "image_size", "thresholds")}
             facts = cls(**(fields | pairs))
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            if not facts.class_names or len(facts.thresholds) != len(facts.class_names):
+                raise ValueError(f"{len(facts.thresholds)} thresholds for {len(facts.class_names)} classes")
+            height, width = facts.image_size
+            require_between("the smaller of image_size", min(height, width), 1, 2**14)
+            require_between("fill", facts.fill, 0, 255)
+            if not isinstance(facts.postprocess, Mapping):
+                raise TypeError("postprocess is no mapping")
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"these are not the facts of a model of ours: {error}") from error
         return facts

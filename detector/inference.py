@@ -1,12 +1,14 @@
 """A trained detector for use from Python: images in, detections out.
 
-No Trainer, no data set; nothing global is changed, and several threads may share a model.
+No Trainer, no data set; several threads may share a model. Nothing global is changed but Pillow's limit of
+pixels and OpenCV's word about the tags of TIFFs.
 
 B images, A points of an image, C classes, n detections of an image.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from datamodules.drawing import as_rgb, draw_found
 from datamodules.images.decoding import read_image_file
+from datamodules.images.headers import SIXTEEN_BITS
 from datamodules.images.windows import Decoded, Source, open_image
 from detector.exported import ExportedForward, is_exported
 from detector.facts import FALLBACK, ModelFacts
@@ -259,7 +262,9 @@ class Model:
                 views, canvases = batch
                 logits, boxes = self.forward(torch.from_numpy(canvases).permute(0, 3, 1, 2))
                 for view, one in zip(views, self.postprocess(logits, boxes), strict=True):
-                    yield Detections(view.to_image(one.boxes.cpu()), one.scores.cpu(), one.labels.cpu())
+                    seen = view.to_image(one.boxes.cpu())
+                    kept = (seen[:, :2] < seen[:, 2:]).all(1)  # not in the grey around the image
+                    yield Detections(seen[kept], one.scores.cpu()[kept], one.labels.cpu()[kept])
 
     def _draw(
         self, jobs: Iterable[tuple[Source, View]], batch_size: int
@@ -385,6 +390,7 @@ def _pixels_of_pil(image: Image.Image) -> NDArray[np.uint8]:
     """As a file of it would be read: turned, and of 16 bits the upper ones, where Pillow would clip them."""
     turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):
+        warnings.warn(f"an image {SIXTEEN_BITS}", stacklevel=4)
         upper: NDArray[np.uint8] = np.clip(np.asarray(turned) >> 8, 0, 255).astype(np.uint8)
         return upper
     return np.asarray(turned.convert("RGB"))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -95,6 +96,39 @@ def predictions_path(path: Path) -> Path:
             "chance: keep both files, or evaluate that checkpoint again"
         )
     return predictions
+
+
+def require_same_images(predictions: Path, images: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse predictions of other images, or of some of them, where an images.json beside them says so.
+
+    Args:
+        predictions: predictions.json of another run.
+        images: what was scored here, as COCO lists it; the folders of their names may differ.
+
+    Raises:
+        ValueError: they are others.
+    """
+
+    def identities(listed: Sequence[Mapping[str, Any]]) -> dict[int, tuple[str, int, int]]:
+        return {
+            image["id"]: (PurePath(image["file_name"]).name, image["width"], image["height"])
+            for image in listed
+        }
+
+    listing = predictions.with_name("images.json")
+    if not listing.is_file():
+        return
+    try:
+        theirs = identities(json.loads(listing.read_text("utf-8"))["images"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{listing} is no list of images in COCO's format ({error})") from error
+    ours = identities(images)
+    if theirs != ours:
+        same = sum(theirs.get(id_) == image for id_, image in ours.items())
+        raise ValueError(
+            f"{predictions} is of {len(theirs)} images, of which {same} are among the {len(ours)} scored "
+            "here: compare runs on the same split of the same data"
+        )
 
 
 def read_predictions(path: Path, results: Results, category_ids: Sequence[int]) -> Results:

@@ -268,6 +268,22 @@ def test_another_run_of_other_images(run: Run, capsys, monkeypatch, tmp_path: Pa
     assert {"metrics.json", "predictions.json", "images.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_another_run_of_other_images_of_the_same_ids(
+    run: Run, scored: Path, capsys, monkeypatch, tmp_path: Path
+) -> None:
+    images = json.loads((scored / "images.json").read_text())["images"]
+    images[0]["file_name"] = "elsewhere/other.png"
+    images[1]["file_name"] = f"moved/{Path(images[1]['file_name']).name}"
+    (tmp_path / "images.json").write_text(json.dumps({"images": images}))
+    (tmp_path / "predictions.json").write_text("[]")
+    args = ["--ckpt_path", str(run.best), "--output", str(tmp_path / "out"), "--no-report"]
+    message = fails(
+        capsys, monkeypatch, evaluate.main, [*args, "--against", str(tmp_path / "predictions.json")]
+    )
+    assert f"is of {len(images)} images, of which {len(images) - 1} are among the {len(images)} " in message
+    assert (tmp_path / "out" / "metrics.json").exists()
+
+
 # TensorBoard
 
 

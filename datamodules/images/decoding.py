@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from datamodules.drawing import as_rgb
-from datamodules.images.headers import ARRAY, read_header
+from datamodules.images.headers import ARRAY, SIXTEEN_BITS, read_header
 from datamodules.images.orientation import UPRIGHT, displayed_size, turn_image
 from datamodules.problems import DataError
 from datamodules.records import Record, Records
+
+# Errors alone: each tag of a GeoTIFF is one that OpenCV does not know.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 REDUCTIONS = (1, 2, 4, 8)
 """Choices of k. libjpeg knows all eighths, but takes longer for 3, 5, 6 and 7 than for 8."""
@@ -157,6 +161,8 @@ def read_image_file(path: str, bands: int | None = 3) -> NDArray[np.uint8]:
         DataError: if the file cannot be read rightly, or has others.
     """
     header, array = read_header(Path(path)), path.lower().endswith(ARRAY)
+    if header.sixteen_bits:  # said once, as it names no file
+        warnings.warn(f"an image {SIXTEEN_BITS}", stacklevel=2)
     bands = bands or (header.bands if array else 3)
     # What a TIFF has beyond colour is dropped where it is not wanted; an array does not say what that is.
     if header.bands != bands and (bands != 3 or array):

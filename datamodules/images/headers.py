@@ -49,6 +49,10 @@ MOST_BANDS = 8
 UNREADABLE_MODES = {"I": "32-bit numbers", "F": "32-bit floating-point numbers", "LAB": "CIE Lab colours"}
 """Pixels of TIFF files that cv2 refuses, or takes for RGB."""
 
+SIXTEEN_BITS = (
+    "of 16 bits a pixel is read as value / 256: convert it to 8 bits if it uses less than the whole range"
+)
+
 LARGEST_IMAGE = 2**28
 """Number of pixels above which an image is refused: decoded, each loader process would hold 1 GB of it."""
 

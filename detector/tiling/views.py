@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -111,6 +112,8 @@ class Tiling:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if not all(isinstance(side, Integral) and not isinstance(side, bool) for side in self.sides):
+            raise ValueError(f"a tile must be whole pixels, or a list of them, got {self.tile!r}")
         if not all(side >= 1 for side in self.sides):
             raise ValueError(f"a tile must be at least one pixel, got {self.tile}: say for example 640")
         if not 0 <= self.overlap < 1:
@@ -118,8 +121,9 @@ class Tiling:
                 f"the overlap of tiles must lie in [0, 1), got {self.overlap:g}: it is a share of a tile, "
                 "for example 0.2"
             )
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise ValueError(f"scales must be numbers above 0, got {list(self.scales)}")
+        listed = isinstance(self.scales, Sequence) and len(self.scales) > 0
+        if not listed or not all(isinstance(s, Real) and 0 < s < math.inf for s in self.scales):
+            raise ValueError(f"scales must be a list of numbers above 0, got {self.scales!r}")
         if self.merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {self.merge!r}")
 
@@ -128,7 +132,7 @@ class Tiling:
         """Longer sides of the tiles of each level."""
         if self.tile is None:
             return ()
-        return (self.tile,) if isinstance(self.tile, int) else tuple(self.tile)
+        return tuple(self.tile) if isinstance(self.tile, Sequence) else (self.tile,)
 
     @property
     def plain(self) -> bool:

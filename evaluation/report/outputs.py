@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evaluation import coco, visdrone
 from evaluation.analysis import Analysis, analyse
-from evaluation.difference import differences, read_predictions
+from evaluation.difference import differences, read_predictions, require_same_images
 from evaluation.report.pictures import LoadImage
 from evaluation.report.text import (
     format_differences,
@@ -106,6 +106,7 @@ def write_evaluation(
     complaint: ValueError | None = None
     if outputs.against is not None:  # read first: it may be the very file that is written below
         try:
+            require_same_images(outputs.against, _images(results, data))
             other = read_predictions(outputs.against, results, data.category_ids)
             found = differences(results, other, len(names), limit)
             metrics["against"] = {
@@ -136,7 +137,16 @@ def write_images(path: Path, results: Results, data: ScoredData) -> None:
         results: names the images that were scored.
         data: what was scored.
     """
-    images = [
+    categories = [
+        {"id": category, "name": name}
+        for category, name in zip(data.category_ids, data.class_names, strict=True)
+    ]
+    write_metrics(path, {"images": _images(results, data), "categories": categories})
+
+
+def _images(results: Results, data: ScoredData) -> list[dict[str, object]]:
+    """The images that were scored, as COCO lists them."""
+    return [
         {
             "id": image_id,
             "file_name": data.file_names[image_id],
@@ -145,11 +155,6 @@ def write_images(path: Path, results: Results, data: ScoredData) -> None:
         }
         for image_id in results.image_ids.tolist()
     ]
-    categories = [
-        {"id": category, "name": name}
-        for category, name in zip(data.category_ids, data.class_names, strict=True)
-    ]
-    write_metrics(path, {"images": images, "categories": categories})
 
 
 def visdrone_scores(folder: Path, data: ScoredData, results: Results) -> dict[str, float]:

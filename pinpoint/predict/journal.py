@@ -24,11 +24,12 @@ class Journal:
     Args:
         folder: existing folder of the results.
         arguments: what the results depend on.
-        restart: forget what is done.
+        forget: to start over, takes the name of each image and frame that is done; None to go on.
         lacks: whether a file that is done, by its path and name, has to be looked at again all the same.
 
     Attributes:
         done: files that are done, with what their results are called.
+        short: of videos that are done, and end early, what to say of them.
 
     Raises:
         ValueError: the folder's results were made with other arguments, or another process is writing them.
@@ -38,19 +39,24 @@ class Journal:
         self,
         folder: Path,
         arguments: Mapping[str, Any],
-        restart: bool = False,
+        forget: Callable[[str], None] | None = None,
         lacks: Callable[[str, str], bool] = lambda path, name: False,
     ) -> None:
         self.path, self.lacks = folder / NAME, lacks
         self.done: dict[str, str] = {}
+        self.short: dict[str, str] = {}
         self.lock = (folder / f".{NAME}.lock").open("w")
         if not try_lock(self.lock):
             self.lock.close()
             raise ValueError(f"another process writes to {folder}: wait for it, or choose another --output")
         try:
-            if self.path.exists() and not restart:
-                self._compare(arguments)
-            self._rewrite({"arguments": dict(arguments)}, keep=not restart)
+            if self.path.exists():
+                if forget is None:
+                    self._compare(arguments)
+                else:
+                    for name in filter(None, (fields.get("name") for fields in _lines(self.path))):
+                        forget(name)
+            self._rewrite({"arguments": dict(arguments)}, keep=forget is None)
             self.file = self.path.open("a", encoding="utf-8")
         except BaseException:
             self.lock.close()
@@ -71,10 +77,12 @@ class Journal:
         if found.frame is None:
             self.done[found.path] = found.name
 
-    def end(self, video: str, name: str) -> None:
-        """Note that a video is done."""
-        self._write(json.dumps({"end": video, "name": name}))
+    def end(self, video: str, name: str, short: str | None = None) -> None:
+        """Note that a video is done, and if it ends early, what to say of it."""
+        self._write(json.dumps({"end": video, "name": name} | ({"short": short} if short else {})))
         self.done[video] = name
+        if short:
+            self.short[video] = short
 
     def __iter__(self) -> Iterator[Found]:
         """All that is done, in its order, without what is not shown."""
@@ -113,6 +121,8 @@ class Journal:
             path = fields.get("end") or ("frame" not in fields and fields.get("path"))
             if path and not self.lacks(path, fields["name"]):
                 self.done[path] = fields["name"]
+                if "short" in fields:
+                    self.short[path] = fields["short"]
         draft = self.path.with_name(f".{NAME}.part")
         with draft.open("w", encoding="utf-8") as file:
             file.write(json.dumps(header) + "\n")

@@ -93,15 +93,17 @@ def predict(wish: Wish) -> int:
 
     def lacks(path: str, name: str) -> bool:
         """Whether a drawn video is wanted and not there: of its pictures the journal knows nothing."""
-        drawn = writer.video_path(name) if is_video(Path(path)) else None
+        drawn = writer.video_path(name) if is_video(Path(path)) and Path(path) in files else None
         return drawn is not None and not drawn.exists()
 
     done: dict[str, str] = {}
     try:
         wish.output.mkdir(parents=True, exist_ok=True)
-        with Journal(wish.output, _arguments(wish, look), wish.restart, lacks) as journal:
+        forget = writer.forget if wish.restart else None
+        with Journal(wish.output, _arguments(wish, look), forget, lacks) as journal:
             if wish.restart:
                 (wish.output / pieces.NAME).unlink(missing_ok=True)
+                writer.forget_lists()
             done = journal.done
             before = _count(files, done)
             runner = Runner(model, look, journal, writer)
@@ -116,7 +118,8 @@ def predict(wish: Wish) -> int:
             f"; {_count(files, done)} of {len(files)} are done, and the same command goes on" if done else ""
         )
         raise ValueError(f"{wish.output} cannot be written to ({reason}){kept}") from error
-    problems = runner.problems + problems
+    short = [journal.short[str(path)] for path in files if str(path) in journal.short]
+    problems = runner.problems + short + problems
     many = ", ".join(f"{count} {name}" for name, count in counts.items())
     earlier = f", {before} of them before" if before else ""
     print(f"{_count(files, done)} of {len(files)} images and videos are done{earlier}: {many}")

@@ -192,8 +192,8 @@ class Runner:
         except DataError as error:
             self.problems.append(str(error))
             return
-        tracker, number = self.look.tracker(), 0
-        frames = self._until_it_ends(video)
+        tracker, number, short = self.look.tracker(), 0, list[str]()
+        frames = _until_it_ends(video, short)
         path = self.writer.video_path(item.name)
         with ExitStack() as stack:
             drawn = None if path is None else stack.enter_context(VideoWriter(path, video.rate))
@@ -208,13 +208,10 @@ class Runner:
                         drawn.add(draw(found.visible(), source.pixels, self.model.facts.class_names))
                     number += 1
                     bar.update(1)
-        self.journal.end(str(item.path), item.name)
-
-    def _until_it_ends(self, video: VideoFile) -> Iterator[Decoded]:
-        try:
-            yield from map(Decoded, video)
-        except DataError as error:
-            self.problems.append(str(error))
+        if number:
+            self.journal.end(str(item.path), item.name, *short)
+        else:
+            self.problems += short
 
     def _found(
         self,
@@ -236,6 +233,14 @@ class Runner:
         """Write its own files, then that it is done."""
         self.writer.write(found.visible(), source)
         self.journal.add(found)
+
+
+def _until_it_ends(video: VideoFile, short: list[str]) -> Iterator[Decoded]:
+    """The frames that there are; `short` takes what to say where these are not all."""
+    try:
+        yield from map(Decoded, video)
+    except DataError as error:
+        short.append(str(error))
 
 
 def _open(path: Path, bands: int) -> Decoded | Raster | DataError:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datamodules.problems import DataError
 from detector.exported import need
+from pinpoint.predict.outputs.files import draft_of
 
 CODECS = ("libx264", "mpeg4")
 """Encoders, the better one first; which there are depends on how FFmpeg was built."""
@@ -48,8 +49,8 @@ class VideoFile:
             raise DataError(f"{path} {missing}: restore or convert it") from None
         self.stream.thread_type = "AUTO"
         self.rate = Fraction(self.stream.average_rate or 25)
-        seconds = float(self.container.duration or 0) / self.av.time_base
-        self.expected = int(self.stream.frames or round(seconds * self.rate))
+        self.seconds = float(self.container.duration or 0) / self.av.time_base
+        self.expected = int(self.stream.frames or round(self.seconds * self.rate))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Frames (H, W, 3) RGB, upright: turned as the file says, in steps of 90 degrees.
@@ -57,9 +58,10 @@ class VideoFile:
         Raises:
             DataError: after the last whole frame, if the file promises more.
         """
-        count = 0
+        count, end = 0, 0.0
         try:
             for frame in self.container.decode(self.stream):
+                end = float(frame.time or 0)
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 yield np.ascontiguousarray(turned)
                 count += 1
@@ -67,7 +69,11 @@ class VideoFile:
             self.expected = max(self.expected, count + 1)
         finally:
             self.container.close()
-        if count < SHORT * self.expected:
+        if not count:
+            raise DataError(f"{self.path} has no picture that can be decoded: restore or convert it")
+        # Where the rate varies, and no number of frames is given, the time tells.
+        whole = not self.stream.frames and end + 1 / self.rate >= SHORT * self.seconds
+        if count < SHORT * self.expected and not whole:
             raise DataError(
                 f"{self.path} ends early: after {count} of about {self.expected} frames, which were looked at"
             )
@@ -83,7 +89,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.path, self.rate, self.av = path, rate, need("av", "video")
-        self.draft = path.with_name(f".{path.stem}.part.mp4")
+        self.draft = draft_of(path, ".mp4")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.container: Any = self.av.open(str(self.draft), "w", format="mp4")
         self.stream: Any = None
@@ -98,7 +104,7 @@ class VideoWriter:
             if error is None and self.stream is not None:
                 self.container.mux(self.stream.encode())
             self.container.close()
-            if error is None:
+            if error is None and self.stream is not None:
                 os.replace(self.draft, self.path)
         except self.av.error.FFmpegError as failure:
             if error is None:

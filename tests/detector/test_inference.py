@@ -272,6 +272,26 @@ def test_facts_survive_json() -> None:
         ModelFacts.from_json('{"class_names": []}')
     with pytest.raises(ValueError, match="not the facts"):
         ModelFacts.from_json("[")
+    for tampered in ({"thresholds": (0.5,)}, {"image_size": (0, 0)}, {"fill": 999}, {"postprocess": None}):
+        with pytest.raises(ValueError, match="not the facts"):
+            ModelFacts.from_json(replace(FACTS, **tampered).to_json())
+
+
+def test_nothing_is_found_in_the_grey_around_an_image() -> None:
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        boxes = torch.tensor([[0.0, 0, 96, 9], [10, 30, 40, 40]])  # the first lies above a wide image
+        return torch.full((1, 2, 2), 3.0), boxes[None]
+
+    found = Model(forward, FACTS).predict(np.zeros((20, 96, 3), np.uint8), thresholds=0.0)
+    assert found.boxes.unique(dim=0).tolist() == [[10, 8, 40, 18]]
+
+
+def test_sixteen_bits_are_said(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((64, 96), 4000, np.uint16))
+    model = Model(lambda images: (torch.zeros(1, 1, 2), torch.zeros(1, 1, 4)), FACTS)
+    for image in (tmp_path / "deep.png", Image.open(tmp_path / "deep.png")):
+        with pytest.warns(UserWarning, match="of 16 bits a pixel is read as value / 256"):
+            model.predict(image)
 
 
 def test_a_checkpoint_finds_what_evaluate_finds(run: Run, tmp_path: Path) -> None:
@@ -280,7 +300,7 @@ def test_a_checkpoint_finds_what_evaluate_finds(run: Run, tmp_path: Path) -> Non
     written = json.loads((tmp_path / "predictions.json").read_text())
     file = max((run.folder.parents[1] / "scenes").rglob("*-val3/annotations.json"))
     truth = json.loads(file.read_text())
-    grad, threads, seed = torch.is_grad_enabled(), torch.get_num_threads(), torch.initial_seed()
+    grad, threads, state = torch.is_grad_enabled(), torch.get_num_threads(), torch.get_rng_state()
     model = load(run.best, device="cpu")
     assert model.facts.class_names == tuple(load_checkpoint(str(run.best))["class_names"])
     assert len(written) > 10
@@ -290,7 +310,8 @@ def test_a_checkpoint_finds_what_evaluate_finds(run: Run, tmp_path: Path) -> Non
         x, y, w, h = torch.tensor([row["bbox"] for row in mine]).unbind(1)
         torch.testing.assert_close(found.boxes, torch.stack((x, y, x + w, y + h), 1), atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(found.scores, torch.tensor([row["score"] for row in mine]))
-    assert (torch.is_grad_enabled(), torch.get_num_threads(), torch.initial_seed()) == (grad, threads, seed)
+    assert (torch.is_grad_enabled(), torch.get_num_threads()) == (grad, threads)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_threads_share_a_model(run: Run) -> None:

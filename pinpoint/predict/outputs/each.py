@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from datamodules.files import visible
 from datamodules.formats.visdrone import CLASS_NAMES as VISDRONE
 from pinpoint.predict.found import Found
 
@@ -44,7 +45,7 @@ def voc(found: Found, class_names: Sequence[str], path: Path) -> str:
     root = ElementTree.Element("annotation")
     image = Path(found.file_name)
     for tag, text in (("folder", image.parent.name), ("filename", image.name), ("path", found.path)):
-        ElementTree.SubElement(root, tag).text = text
+        ElementTree.SubElement(root, tag).text = visible(text)  # XML knows no control characters
     size = ElementTree.SubElement(root, "size")
     for tag, side in (("width", found.size[1]), ("height", found.size[0]), ("depth", 3)):
         ElementTree.SubElement(size, tag).text = str(side)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+
+def draft_of(path: Path, ending: str = "") -> Path:
+    """Where a file is written before it gets its name, which may be as long as names can be."""
+    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return path.with_name(f".{digest}.part{ending}")
 
 
 def write_whole(path: Path, content: bytes | str | Iterable[str]) -> None:
@@ -18,7 +25,7 @@ def write_whole(path: Path, content: bytes | str | Iterable[str]) -> None:
         OSError: it cannot be written; what was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
+    draft = draft_of(path)
     try:
         if isinstance(content, bytes):
             draft.write_bytes(content)

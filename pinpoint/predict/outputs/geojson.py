@@ -47,6 +47,11 @@ def write(images: Iterable[Found], class_names: Sequence[str], strangers: list[s
             strangers.append(f"{found.path} is not georeferenced: it has no place in {FILE}")
             continue
         rings = to_map(found.boxes, *place)
+        if rings is None:
+            strangers.append(
+                f"{found.path} has a projection without longitude and latitude: it has no place in {FILE}"
+            )
+            continue
         tracks = [-1] * len(found.scores) if found.tracks is None else found.tracks.tolist()
         for ring, box, score, label, track in zip(
             rings.tolist(),
@@ -82,11 +87,15 @@ def georeference(path: str) -> tuple[Any, Any] | None:
                 if file.crs is None or file.transform.is_identity:
                     return None
                 return file.crs, file.transform
-        except rasterio.errors.RasterioError:
+        except (rasterio.errors.RasterioError, UnicodeError):  # GDAL takes no names beyond UTF-8
             return None
 
 
-def to_map(boxes: NDArray[np.float32], projection: Any, transform: Any) -> NDArray[np.float64]:  # noqa: ANN401
+def to_map(
+    boxes: NDArray[np.float32],
+    projection: Any,  # noqa: ANN401  # of rasterio
+    transform: Any,  # noqa: ANN401
+) -> NDArray[np.float64] | None:
     """Corners of boxes on the map.
 
     Args:
@@ -95,14 +104,20 @@ def to_map(boxes: NDArray[np.float32], projection: Any, transform: Any) -> NDArr
         transform: an affine one of pixels.
 
     Returns:
-        (n, 5, 2) longitude and latitude in degrees, counter-clockwise, the first corner again at the end.
+        (n, 5, 2) longitude and latitude in degrees, counter-clockwise, the first corner again at the end;
+        None if the projection has none there.
     """
     warp = need("rasterio.warp", "geo")
     corners = boxes.astype(np.float64)[:, np.array(CORNERS)]  # (n, 5, 2)
     columns, rows = corners[..., 0].ravel(), corners[..., 1].ravel()
     x = transform.a * columns + transform.b * rows + transform.c
     y = transform.d * columns + transform.e * rows + transform.f
-    longitude, latitude = warp.transform(projection, "EPSG:4326", x, y)
+    try:
+        longitude, latitude = warp.transform(projection, "EPSG:4326", x, y)
+    except Exception:  # of GDAL, whose errors have no public base in rasterio
+        return None
+    if not np.isfinite([longitude, latitude]).all():
+        return None
     rings = np.stack((longitude, latitude), axis=1).reshape(corners.shape).round(DECIMALS)
     if transform.determinant > 0:  # mirrored: y does not point down on the map
         rings = rings[:, ::-1]

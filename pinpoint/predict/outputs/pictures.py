@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from datamodules.drawing import as_rgb, draw_found
 from datamodules.images.windows import Source
+from datamodules.transforms.geometry import resample
 from pinpoint.predict.found import Found
 
 LONGEST = 8192
 """Pixels of the longer side beyond which the picture of an image that is read by windows is reduced."""
+
+JPEG_LIMIT = 65_500
+"""Pixels of the longest side that JPEG knows."""
 
 QUALITY = 90
 
@@ -38,6 +42,11 @@ def picture(found: Found, source: Source, class_names: Sequence[str]) -> bytes:
     """The same as a JPEG file, of an image that is open."""
     height, width = found.size
     reduced = min(1.0, LONGEST / max(height, width))
-    pixels = source.read((0, 0, width, height), (round(height * reduced), round(width * reduced)))
+    size = max(round(height * reduced), 1), max(round(width * reduced), 1)
+    pixels = source.read((0, 0, width, height), size)
+    if max(pixels.shape) > JPEG_LIMIT:  # decoded whole
+        small = np.empty((*size, pixels.shape[2]), np.uint8)
+        resample(pixels, small)
+        pixels = small
     drawn = draw(found, pixels, class_names)
     return cast(bytes, simplejpeg.encode_jpeg(drawn, quality=QUALITY, colorspace="RGB"))

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import yaml
 
+from datamodules.files import visible
 from pinpoint.predict.found import Found
 from pinpoint.predict.outputs.each import voc_name
 
@@ -72,7 +73,7 @@ def cvat(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     yield f"<meta><task><labels>{labels}</labels></task></meta>\n"
     for number, found in enumerate(images):
         height, width = found.size
-        name = quoteattr(found.file_name)
+        name = quoteattr(visible(found.file_name))  # XML knows no control characters
         yield f'<image id="{number}" name={name} width="{width}" height="{height}">\n'
         for (x1, y1, x2, y2), label in zip(found.boxes.tolist(), found.labels.tolist(), strict=True):
             place = f'xtl="{x1:.2f}" ytl="{y1:.2f}" xbr="{x2:.2f}" ybr="{y2:.2f}"'
@@ -89,7 +90,7 @@ def yolo_description(images: Iterable[Found], class_names: Sequence[str]) -> Ite
 
 def voc_list(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:
     """VOC's list of a split, without which datumaro and CVAT find nothing."""
-    return (f"{found.name}\n" for found in images)
+    return (f"{visible(found.name)}\n" for found in images)
 
 
 def voc_classes(images: Iterable[Found], class_names: Sequence[str]) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.images.windows import Source, open_image
+from datamodules.problems import DataError
 from pinpoint.predict.found import Found
 from pinpoint.predict.journal import Journal
 from pinpoint.predict.outputs import geojson
@@ -43,8 +45,17 @@ class Writer:
             missing_only: leave alone what is there.
 
         Raises:
+            DataError: the image cannot be read any more, or its name is too long for a file of its own.
             OSError: a file cannot be written.
         """
+        try:
+            self._write(found, source, missing_only)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise DataError(f"{found.path}: its name is too long for files named after it") from None
+
+    def _write(self, found: Found, source: Source | None, missing_only: bool) -> None:
         for word, (pattern, text) in EACH.items():
             path = self.folder / pattern.format(found.name)
             if word in self.save and not (missing_only and path.exists()):
@@ -55,6 +66,16 @@ class Writer:
             write_whole(path, picture(found, opened, self.class_names))
             if source is None:
                 opened.close()
+
+    def forget(self, name: str) -> None:
+        """Remove all that an image, a frame or a video has of its own, in whatever format."""
+        for pattern in (PICTURES, VIDEOS, *(pattern for pattern, _ in EACH.values())):
+            (self.folder / pattern.format(name)).unlink(missing_ok=True)
+
+    def forget_lists(self) -> None:
+        """Remove the files of all images together."""
+        for name in (*TOGETHER, geojson.FILE):
+            (self.folder / name).unlink(missing_ok=True)
 
     def finish(self, journal: Journal) -> tuple[list[str], dict[str, int]]:
         """Write the files of all images together, and what images of an earlier call lack.
@@ -72,7 +93,7 @@ class Writer:
                 counts[self.class_names[label]] += 1
             try:
                 self.write(found, missing_only=True)
-            except ValueError as error:  # its image can no longer be read
+            except DataError as error:
                 problems.append(str(error))
         for name, (word, parts) in TOGETHER.items():
             if word in self.save:

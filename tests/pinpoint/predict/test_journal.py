@@ -46,6 +46,14 @@ def test_a_later_call_knows_what_is_done(tmp_path: Path) -> None:
     assert len((tmp_path / NAME).read_text().splitlines()) == 5  # head, three, end of the video
 
 
+def test_what_was_said_of_a_video_is_said_again(tmp_path: Path) -> None:
+    with Journal(tmp_path, ARGUMENTS) as journal:
+        journal.end("clip.mp4", "clip", "clip.mp4 ends early")
+        journal.end("whole.mp4", "whole")
+    with Journal(tmp_path, ARGUMENTS) as journal:
+        assert journal.short == {"clip.mp4": "clip.mp4 ends early"}
+
+
 def test_what_lacks_something_is_looked_at_again(tmp_path: Path) -> None:
     with Journal(tmp_path, ARGUMENTS) as journal:
         journal.add(one("clip.mp4", frame=0))
@@ -65,8 +73,10 @@ def test_other_arguments_are_told(tmp_path: Path) -> None:
         Journal(tmp_path, other)
     with Journal(tmp_path, ARGUMENTS) as journal:  # nothing was lost
         assert journal.done
-    with Journal(tmp_path, other, restart=True) as journal:
+    forgotten: list[str] = []
+    with Journal(tmp_path, other, forget=forgotten.append) as journal:
         assert not journal.done
+    assert forgotten == ["a"]
 
 
 def test_a_file_of_that_name_that_is_not_ours(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +20,7 @@ from datamodules.records import Records
 from evaluation import visdrone
 from pinpoint.predict.found import HIDDEN, UNTRACKED, Found
 from pinpoint.predict.journal import Journal
-from pinpoint.predict.outputs import geojson
+from pinpoint.predict.outputs import each, geojson, together
 from pinpoint.predict.outputs.writer import Writer
 
 NAMES = ("car", '<Lkw> & "Bus"')
@@ -209,6 +211,31 @@ def test_geojson_in_longitude_and_latitude(tmp_path: Path) -> None:
     # Counter-clockwise, as RFC 7946 wants outer rings: the shoelace sum is positive.
     x, y = metres.T
     assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0
+
+
+def test_maps_without_longitude_and_latitude_are_left_out(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    place = rasterio.transform.from_origin(0, 0, 0.5, 0.5)
+    write_geotiff(tmp_path / "map.tif", crs="EPSG:32632", transform=place)
+    write_geotiff(tmp_path / "local.tif", crs='LOCAL_CS["arb",UNIT["metre",1]]', transform=place)
+    beyond = rasterio.transform.from_origin(9e12, 9e12, 0.5, 0.5)
+    write_geotiff(tmp_path / "beyond.tif", crs="EPSG:32632", transform=beyond)
+    # GDAL knows no names that are no text.
+    odd = tmp_path / os.fsdecode(b"caf\xe9.tif")
+    (tmp_path / "map.tif").rename(odd)
+    write_geotiff(tmp_path / "map.tif", crs="EPSG:32632", transform=place)
+    names = ("local.tif", "beyond.tif", odd.name, "map.tif")
+    problems = write(tmp_path / "out", "geojson", *(found(tmp_path / name) for name in names))
+    assert [Path(problem.split(" ")[0]).name for problem in problems] == list(names[:3])
+    data = json.loads((tmp_path / "out" / "detections.geojson").read_text())
+    assert {one["properties"]["image"] for one in data["features"]} == {str(tmp_path / "map.tif")}
+
+
+def test_control_characters_break_no_xml(tmp_path: Path) -> None:
+    odd = replace(found(tmp_path / "a\x01b\nc.png"), name="a\x01b\nc")
+    for text in (each.voc(odd, NAMES, tmp_path / "a.xml"), "".join(together.cvat([odd], NAMES))):
+        assert r"a\x01b\nc" in ElementTree.tostring(ElementTree.fromstring(text), encoding="unicode")
+    assert list(together.voc_list([odd], NAMES)) == ["a\\x01b\\nc\n"]
 
 
 def test_rings_run_counter_clockwise_on_mirrored_maps() -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -201,6 +202,56 @@ def test_a_restart_forgets_half_an_image_too(
     eye.fails_at = None
     assert predict(image, tmp_path / "out", *tiled, "--tile", "48", "--restart") == 0
     assert rows(tmp_path / "out") == rows(tmp_path / "clean")
+
+
+def test_a_restart_leaves_no_files_of_before(eye: Eye, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict(photos, output, "--save", "csv", "coco", "yolo", "pictures", "--threshold", "0.3")
+    (output / "mine.txt").write_text("mine")
+    for path in photos.glob("[c-j].png"):
+        path.unlink()
+    assert predict(photos, output, "--save", "csv", "--restart", "--threshold", "0.99") == 0
+    left = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert left == {"mine.txt", "detections.csv", "detections.jsonl", ".detections.jsonl.lock"}
+    assert predict(photos, output, "--save", "csv", "yolo", "--threshold", "0.99") == 0
+    assert [path.read_text() for path in sorted((output / "yolo" / "labels").iterdir())] == ["", ""]
+
+
+def test_a_video_of_an_earlier_call_stays(eye: Eye, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with VideoWriter(tmp_path / "clip.mp4", Fraction(10)) as video:
+        video.add(photo(20, 9))
+    assert predict(tmp_path / "clip.mp4", tmp_path / "out", "--save", "csv") == 0
+    assert predict(photos, tmp_path / "out") == 0  # drawn videos too, but this one is not of this call
+    assert Path(rows(tmp_path / "out")[0]["image"]).name == "clip.mp4"
+    assert len(rows(tmp_path / "out")) == 11
+
+
+def test_what_cannot_be_shown_stops_nothing(eye: Eye, photos: Path, tmp_path: Path, capsys) -> None:
+    av = pytest.importorskip("av")
+    for name in "bcdefghij":
+        (photos / f"{name}.png").unlink()
+    with av.open(str(photos / "blank.mp4"), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(photo(8, 9), format="rgb24")))
+        container.mux(stream.encode())
+    data = (photos / "blank.mp4").read_bytes()
+    start = data.index(b"mdat") + 4
+    (photos / "blank.mp4").write_bytes(data[:start] + bytes(len(data) - start))
+    cv2.imwrite(str(photos / "long.png"), np.full((3, 66_000, 3), 70, np.uint8))
+    name = f"{'n' * 251}.png"
+    cv2.imwrite(str(photos / name), photo(8, 9)[..., ::-1])
+    for _ in range(2):  # the same is said again
+        assert predict(photos, tmp_path / "out", "--save", "csv", "pictures", "video", "labelme") == 1
+        told = capsys.readouterr()
+        assert "2 of 4 images and videos are done" in told.out
+        problems = [line.split(": ")[0] for line in told.err.splitlines() if str(photos) in line]
+        assert problems == [
+            f"{photos / name}",
+            f"{photos / 'blank.mp4'} has no picture that can be decoded",
+        ]
+    assert cv2.imread(str(tmp_path / "out" / "pictures" / "long.jpg")).shape == (1, 8192, 3)
 
 
 def test_a_full_disk_leaves_what_is_done(eye: Eye, photos: Path, tmp_path: Path, monkeypatch) -> None:

@@ -83,6 +83,23 @@ def test_a_video_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
     assert 5 < len(read) < 35
 
 
+def test_a_rate_that_varies_is_no_early_end(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for t, milliseconds in enumerate((0, 33, 66, 1000, 1033, 9000)):
+            picture = av.VideoFrame.from_ndarray(frame(t), format="rgb24")
+            picture.pts, picture.time_base = milliseconds, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    video = VideoFile(tmp_path / "clip.mkv")
+    assert video.expected > 6
+    assert len(list(video)) == 6
+
+
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 99, None])
 def test_what_is_no_video(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "clip.mp4"
