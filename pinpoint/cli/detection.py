@@ -284,6 +284,8 @@ class DetectionCLI(LightningCLI):
                 # Where this job was last, which began with the checkpoint that is given.
                 self.config.ckpt_path, self.config.new_version = stopped, False
         trainer = self.config.trainer
+        if trainer.logger is True:  # Lightning's own choice would not go on in its folder
+            trainer.logger = self.parser.get_defaults().trainer.logger
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         if self.config.ckpt_path is not None:
             self.config.model.init_from = None  # the run that goes on has weights

@@ -69,7 +69,3 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401  # a namespace of jsona
             f"--trainer.check_val_every_n_epoch is {trainer.check_val_every_n_epoch}: it must be at least 1; "
             "--trainer.limit_val_batches=0 is for no validation"
         )
-    if trainer.logger is True:
-        raise ValueError(
-            "--trainer.logger=true names no logger: leave it out for TensorBoard's in runs/, or name one"
-        )

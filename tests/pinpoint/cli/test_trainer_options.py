@@ -30,7 +30,6 @@ def test_strategies_that_divide_weights(name: str) -> None:
         (["limit_train_batches=0"], "trains nothing"),
         (["gradient_clip_val=-1"], "must not be negative, and 0 is for no clipping"),
         (["check_val_every_n_epoch=0"], r"must be at least 1; --trainer\.limit_val_batches=0 is for"),
-        (["logger=true"], "leave it out for TensorBoard's"),
     ],
 )
 def test_options_that_do_not_go_with_ours(options: list[str], message: str) -> None:
@@ -56,6 +55,14 @@ def test_intervals_of_time_and_a_single_plugin_are_taken(tmp_path: Path) -> None
     cli = DetectionCLI([*options, *timed, *plugin])
     assert cli.trainer.val_check_interval is None
     assert type(cli.trainer.strategy.checkpoint_io).__name__ == "AsyncCheckpointIO"
+
+
+def test_a_logger_that_is_only_wanted_is_that_of_the_recipes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli = DetectionCLI(
+        [*tiny_scenes(tmp_path), *TINY_MODEL, "--trainer.accelerator=cpu", "--trainer.logger=true"]
+    )
+    assert str(cli.trainer.log_dir) == str(Path("runs", "lightning_logs", "version_0"))
 
 
 def test_a_run_folder_that_is_named_twice(run: Run, tmp_path: Path) -> None:
