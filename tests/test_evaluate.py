@@ -301,10 +301,6 @@ def test_without_validation_no_figures_are_drawn(run: Run, tmp_path: Path, monke
     # The sanity check scores a batch, which is no score of the training.
     draw_all = "detector.training.pictures.draw_all"
     monkeypatch.setattr(draw_all, lambda *_: pytest.fail("drew the sanity check"))
-    options = [
-        "--trainer.max_epochs=1",
-        "--trainer.check_val_every_n_epoch=null",
-        "--trainer.accelerator=cpu",
-    ]
-    options += ["--trainer.val_check_interval=99"]
+    options = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    options += ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=99"]
     train.main([*run.scenes, *TINY_MODEL, *options, f"--trainer.logger.init_args.save_dir={tmp_path}"])

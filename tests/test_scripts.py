@@ -183,12 +183,17 @@ def test_checkpoints_hold_the_average_and_the_raw_weights(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_what_to_do_next_and_without_advertising(tmp_path: Path, caplog) -> None:
+@pytest.mark.parametrize(
+    ("name", "limit"), [("best", []), ("last", ["--trainer.limit_val_batches=0"])], ids=["best", "last"]
+)
+def test_a_run_ends_with_what_to_do_next_and_without_advertising(
+    name: str, limit: list[str], tmp_path: Path, caplog
+) -> None:
     options = [*tiny_scenes(tmp_path, 2), *TINY_MODEL, *log_to(tmp_path), "--trainer.accelerator=cpu"]
     with caplog.at_level("INFO", "lightning.pytorch"):
-        train.main([*options, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"])
-    (best,) = tmp_path.rglob("best.ckpt")
-    assert f"All scores and a report: python -m pinpoint evaluate --ckpt_path {best}" in caplog.text
+        train.main([*options, *limit, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"])
+    (file,) = tmp_path.rglob(f"{name}.ckpt")
+    assert f"All scores and a report: python -m pinpoint evaluate --ckpt_path {file}" in caplog.text
     assert "litlogger" not in caplog.text
 
 

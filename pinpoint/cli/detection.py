@@ -229,16 +229,21 @@ class DetectionCLI(LightningCLI):
         assert isinstance(self.parser, Parser)
         if self.trainer.is_global_zero:
             slurm.finished(self.parser.given)
-        if best := getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
-            words = [*called("evaluate"), "--ckpt_path", best, *naming(self.parser.given)]
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if saved := best or self._last_saved():  # without a validation there is no best one
+            words = [*called("evaluate"), "--ckpt_path", saved, *naming(self.parser.given)]
             rank_zero_info(f"All scores and a report: {shlex.join(words)}")
+
+    def _last_saved(self) -> str:
+        """The last.ckpt that this process has written; empty for none."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        saved = (c._last_checkpoint_saved for c in callbacks if isinstance(c, LastCheckpoint))
+        return next(filter(None, saved), "")
 
     def _say_how_to_go_on(self, stopped: Stopped) -> None:
         if not self.trainer.is_global_zero:
             return
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        saved = [c._last_checkpoint_saved for c in callbacks if isinstance(c, LastCheckpoint)]
-        checkpoint = next(filter(None, saved), self.config.ckpt_path)
+        checkpoint = self._last_saved() or self.config.ckpt_path
         name, steps = signal.Signals(stopped.signum).name, self.trainer.global_step
         if checkpoint:
             say = f"stopped by {name} after {steps} steps; go on with: {command(checkpoint)}"
