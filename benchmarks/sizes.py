@@ -27,6 +27,7 @@ import datamodules  # noqa: F401  # sets how torch's threads wait, before torch
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from detector.networks.base import count
 from detector.networks.fusion import fuse
@@ -106,7 +107,10 @@ def main() -> None:
             calls[name] = lambda module=on_device: module(pixels)
         for name in args.peers:
             model = peer(name).to(args.device)
-            rows[name] = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}", ""
+            with FlopCounterMode(display=False) as flops:
+                model(pixels.float() / 255)
+            parameters = sum(p.numel() for p in model.parameters())
+            rows[name] = f"{parameters / 1e6:.2f}", f"{flops.get_total_flops() / 2e9:.2f}"
             calls[name] = lambda module=model: module(pixels.float() / 255)
         times: dict[str, list[float]] = {name: [] for name in calls}
         for number in range(args.rounds + 3):
