@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from losses.ranges import in_range
 from losses.reduction import mean_over_ranks, world_size
 
 
@@ -111,7 +112,7 @@ class FocalLoss(ClassificationLoss):
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__()
-        self.alpha, self.gamma = alpha, gamma
+        self.alpha, self.gamma = in_range("alpha", alpha, 0, 1), in_range("gamma", gamma, 0)
 
     def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
@@ -135,7 +136,7 @@ class QualityFocalLoss(ClassificationLoss):
 
     def __init__(self, beta: float = 2.0) -> None:
         super().__init__()
-        self.beta = beta
+        self.beta = in_range("beta", beta, 1)
 
     def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""
@@ -160,7 +161,7 @@ class VarifocalLoss(ClassificationLoss):
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
         super().__init__()
-        self.alpha, self.gamma = alpha, gamma
+        self.alpha, self.gamma = in_range("alpha", alpha, 0), in_range("gamma", gamma, 0)
 
     def forward(self, logits: Tensor, targets: ClassTargets) -> Tensor:
         """Sum the losses; see `ClassificationLoss.forward`."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from losses.classification import ClassificationLoss, ClassTargets
 from losses.distribution import distribution_focal, side_distances
 from losses.named import BoxLossName, ClassificationName, named_box_loss, named_classification_loss
+from losses.ranges import in_range
 from losses.reduction import mean_over_ranks
 from losses.regression import BoxLoss
 
@@ -84,7 +85,7 @@ class DetectionLoss(nn.Module):
             for 1 each. They are not normalised: a mean of 1 over the objects keeps the scale of the loss.
 
     Raises:
-        ValueError: if a class weight is not positive.
+        ValueError: if a gain is negative, or a class weight not positive.
     """
 
     class_weights: Tensor
@@ -104,7 +105,9 @@ class DetectionLoss(nn.Module):
         if not isinstance(classification, ClassificationLoss):
             classification = named_classification_loss(classification)
         self.classification = classification
-        self.gain_box, self.gain_cls, self.gain_dfl = gain_box, gain_cls, gain_dfl
+        self.gain_box = in_range("loss.gain_box", gain_box, 0)
+        self.gain_cls = in_range("loss.gain_cls", gain_cls, 0)
+        self.gain_dfl = in_range("loss.gain_dfl", gain_dfl, 0)
         if class_weights is not None and not all(0 < weight < math.inf for weight in class_weights):
             raise ValueError(f"loss.class_weights must be positive numbers, got {list(class_weights)}")
         weights = torch.tensor(1.0 if class_weights is None else class_weights, dtype=torch.float32)

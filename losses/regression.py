@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from losses.ranges import in_range
 from losses.reduction import mean_over_ranks, quotient
 from losses.similarity import iou, wise_iou
 from losses.tunable import Similarity, SimilarityName, resolve
@@ -73,7 +74,7 @@ class RunningMean(nn.Module):
 
     def __init__(self, half_life: float) -> None:
         super().__init__()
-        self.momentum = 1 - 0.5 ** (1 / half_life)
+        self.momentum = 1 - 0.5 ** (1 / in_range("half_life", half_life, 0, above=True))
         self.register_buffer("mean", torch.ones(()))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class WiseIoUV2Loss(BoxLoss):
 
     def __init__(self, gamma: float = 0.5, half_life: float = 7000.0) -> None:
         super().__init__()
-        self.gamma, self.running_mean = gamma, RunningMean(half_life)
+        self.gamma, self.running_mean = in_range("gamma", gamma, 0), RunningMean(half_life)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -126,7 +127,9 @@ class WiseIoUV3Loss(BoxLoss):
 
     def __init__(self, alpha: float = 1.9, delta: float = 3.0, half_life: float = 7000.0) -> None:
         super().__init__()
-        self.alpha, self.delta, self.running_mean = alpha, delta, RunningMean(half_life)
+        self.alpha = in_range("alpha", alpha, 1, above=True)
+        self.delta = in_range("delta", delta, 0, above=True)
+        self.running_mean = RunningMean(half_life)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -152,7 +155,7 @@ class SmoothL1Loss(BoxLoss):
 
     def __init__(self, beta: float = 0.25, unit: float = 16.0) -> None:
         super().__init__()
-        self.beta, self.unit = beta, unit
+        self.beta, self.unit = in_range("beta", beta, 0), in_range("unit", unit, 0, above=True)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from losses.boxes import area
+from losses.ranges import in_range
 from losses.reduction import mean_over_ranks, quotient
 from losses.regression import BoxLoss
 from losses.tunable import Similarity, SimilarityName, resolve
@@ -101,7 +102,8 @@ class InverseSqrtLoss(BoxLoss):
         self, similarity: SimilarityName | Similarity = "ciou", calibrated: bool = True, gain: float = 0.5
     ) -> None:
         super().__init__()
-        self.similarity, self.calibrated, self.gain = resolve(similarity), calibrated, gain
+        self.similarity, self.calibrated = resolve(similarity), calibrated
+        self.gain = in_range("gain", gain, 0, above=True)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -140,7 +142,8 @@ class FocalLogLoss(BoxLoss):
     ) -> None:
         super().__init__()
         self.similarity, self.calibrated = resolve(similarity), calibrated
-        self.power, self.gain = _at_least("power", power, 1), gain
+        self.power = in_range("power", power, 1)
+        self.gain = in_range("gain", gain, 0, above=True)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -177,7 +180,7 @@ class DynamicLoss(BoxLoss):
     ) -> None:
         super().__init__()
         self.similarity, self.calibrated = resolve(similarity), calibrated
-        self.power = _at_least("power", power, 1)
+        self.power = in_range("power", power, 1)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -220,7 +223,7 @@ class NormalizedSqrtLoss(BoxLoss):
     ) -> None:
         super().__init__()
         self.similarity, self.calibrated = resolve(similarity), calibrated
-        self.gamma = _at_least("gamma", gamma, 0)
+        self.gamma = in_range("gamma", gamma, 0)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -266,7 +269,8 @@ class HybridLoss(BoxLoss):
     ) -> None:
         super().__init__()
         self.similarity, self.calibrated = resolve(similarity), calibrated
-        self.gamma, self.gain = _at_least("gamma", gamma, 0), gain
+        self.gamma = in_range("gamma", gamma, 0)
+        self.gain = in_range("gain", gain, 0, above=True)
 
     def forward(
         self, pred: Tensor, target: Tensor, weight: Tensor, normaliser: Tensor
@@ -280,9 +284,3 @@ class HybridLoss(BoxLoss):
             return calibrated_loss(cost, size_weight, focal_weight, weight, normaliser)
         count = mean_over_ranks(cost.new_full((), len(cost)))
         return quotient((cost * focal_weight * size_weight).sum(), count), torch.ones_like(weight)
-
-
-def _at_least(name: str, value: float, least: float) -> float:
-    if value < least:
-        raise ValueError(f"{name} is {value}, but must be at least {least}")
-    return value

@@ -8,10 +8,11 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from losses import gaussian, similarity
+from losses.ranges import in_range
 
 
 class Similarity(ABC):
-    """A similarity together with its parameters."""
+    """A similarity together with its parameters; one out of its range raises a ValueError."""
 
     @abstractmethod
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
@@ -28,6 +29,10 @@ class AlphaIoU(Similarity):
 
     alpha: float = 3.0
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("alpha", self.alpha, 0, above=True)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.alpha_iou`."""
         return similarity.alpha_iou(a, b, self.alpha)
@@ -42,6 +47,10 @@ class InnerIoU(Similarity):
     """
 
     ratio: float = 1.25
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("ratio", self.ratio, 0, above=True)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.inner_iou`."""
@@ -60,6 +69,11 @@ class FocalerIoU(Similarity):
     low: float = 0.0
     high: float = 0.95
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("low", self.low, 0, 1)
+        in_range("high", self.high, self.low, 1, above=True)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.focaler_iou`."""
         return similarity.focaler_iou(a, b, self.low, self.high)
@@ -75,6 +89,10 @@ class CIoU(Similarity):
 
     gate: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("gate", self.gate, 0, 1)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.ciou`."""
         return similarity.ciou(a, b, self.gate)
@@ -85,18 +103,14 @@ class SIoU(Similarity):
     """SCYLLA IoU; see `similarity.siou`.
 
     Args:
-        theta: exponent of the shape cost, 2 to 6.
-
-    Raises:
-        ValueError: it is below 1, where boxes of the right shape have no gradient.
+        theta: exponent of the shape cost, 2 to 6; at least 1, or boxes of the right shape have no gradient.
     """
 
     theta: float = 4.0
 
     def __post_init__(self) -> None:
         """Check the range."""
-        if not self.theta >= 1:
-            raise ValueError(f"theta is {self.theta}, but must be at least 1")
+        in_range("theta", self.theta, 1)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.siou`."""
@@ -115,6 +129,11 @@ class MPDIoU(Similarity):
     width: float = 640.0
     height: float = 640.0
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("width", self.width, 0, above=True)
+        in_range("height", self.height, 0, above=True)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.mpdiou`."""
         return similarity.mpdiou(a, b, self.width, self.height)
@@ -130,6 +149,10 @@ class ShapeIoU(Similarity):
 
     scale: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("scale", self.scale, 0, 8)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.shape_iou`."""
         return similarity.shape_iou(a, b, self.scale)
@@ -144,6 +167,10 @@ class PIoU2(Similarity):
     """
 
     attention: float = 1.3
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("attention", self.attention, 0, above=True)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.piou2`."""
@@ -162,6 +189,11 @@ class SDIoU(Similarity):
     delta: float = 0.5
     largest: float = 81.0
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("delta", self.delta, 0, 1)
+        in_range("largest", self.largest, 0, above=True)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `similarity.sdiou`."""
         return similarity.sdiou(a, b, self.delta, self.largest)
@@ -176,6 +208,10 @@ class NWD(Similarity):
     """
 
     constant: float = 12.8
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("constant", self.constant, 0, above=True)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `gaussian.nwd`."""
@@ -193,6 +229,11 @@ class CIoUNWD(Similarity):
 
     ratio: float = 0.5
     constant: float = 12.8
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        in_range("ratio", self.ratio, 0, 1)
+        in_range("constant", self.constant, 0, above=True)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare boxes; see `gaussian.ciou_nwd`."""

@@ -115,6 +115,7 @@ def test_results_are_named_after_what_was_scored() -> None:
     assert soft.name == "evaluation_val_suppression-soft"
     tiled = {results_folder(best, "val", [], Tiling(640, overlap)).name for overlap in (0.2, 0.3)}
     assert tiled == {"evaluation_val_tiles-640", "evaluation_val_tiles-640-overlap-0.3"}
+    assert results_folder(best.with_suffix(".onnx"), "val", []).name == "evaluation_val_best.onnx"
     assert results_folder(best.with_name("last.ckpt"), "test", ["--data.yaml=x/boats.yaml"]) == Path(
         "/runs/custom/version_0/evaluation_test_last_boats"
     )

@@ -55,6 +55,15 @@ HABITS = {
 GENERIC = ("data", "dataset", "annotations", "ann", "images", "img", "labels", "train", "val", "test")
 """Names of files and folders that say nothing of what is in them; their folder does."""
 
+LABELLED = (
+    "--data",
+    "--model.postprocess",
+    "--trainer.limit_val_batches",
+    "--trainer.limit_test_batches",
+    "--trainer.precision",
+)
+"""How options begin that change what is found."""
+
 _NUMBERS = re.compile(r"-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?)+")
 _SIZE = re.compile(r"(\d+)(?:\s*[x,]\s*(\d+))?")
 
@@ -88,7 +97,7 @@ def tidy(args: Sequence[str]) -> list[str]:
             recipe = find_recipe(value)
             read_recipe(recipe)
             tidied.append(f"--config={recipe.absolute()}")  # parsing a recipe changes the folder
-        elif name == "data" and (Path(value).exists() or Path(value).suffix):
+        elif name == "data" and (Path(value).exists() or (Path(value).suffix and not _is_dotted(value))):
             raise ValueError(_data_given(value))
         elif name == "data.image_size" and (size := _SIZE.fullmatch(value)):
             tidied.append(f"{key}=[{size[1]}, {size[2] or size[1]}]")
@@ -166,7 +175,7 @@ def _recipe(value: str) -> dict[str, Any]:
 
 
 def results_label(args: Sequence[str]) -> list[str]:
-    """Words that tell results apart, for the names of folders: one for each option of data and suppression.
+    """Words that tell results apart, for the names of folders: one for each option that changes them.
 
     `--data.yaml=boats/data.yaml` is "boats", `--data.val_annotations=x/night.json` is "night",
     `--data.image_size=[640, 640]` is "image_size-640-640".
@@ -177,7 +186,7 @@ def results_label(args: Sequence[str]) -> list[str]:
     words = []
     for word in args:
         key, _, value = word.partition("=")
-        if key == "--config" or key.startswith(("--data", "--model.postprocess")):
+        if key == "--config" or key.startswith(LABELLED):
             path = Path(value)
             file = path.suffix in (".json", ".yaml", ".yml") or path.exists()
             generic = file and path.stem.lower() in GENERIC and path.resolve().parent.name
@@ -215,6 +224,12 @@ def _ours(name: str, value: str | None, dashes: bool) -> str | None:
     if name == "data" and value and not dashes:
         return f"--config {FORMATS['YoloDataModule'].recipe} --data.yaml={value}"
     return f"--{name}={value}" if not dashes and "." in name else None
+
+
+def _is_dotted(value: str) -> bool:
+    """Whether a value may be a class with its module, rather than a file."""
+    parts = value.split(".")
+    return all(part.isidentifier() for part in parts) and parts[-1][:1].isupper()
 
 
 def _has_data(args: Sequence[str]) -> bool:

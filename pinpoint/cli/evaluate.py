@@ -130,11 +130,14 @@ def results_folder(
         tiling: how the images are looked at; as a whole if not given.
 
     Returns:
-        `evaluation_SPLIT`, with the checkpoint's name unless it is the best, how its images are looked at and
-        what the data is.
+        `evaluation_SPLIT`, with the checkpoint's name unless it is the best, or that of an exported file, how
+        its images are looked at and what the data is.
     """
+    from detector.exported import is_exported  # late, see `main`
+
     place = checkpoint.resolve().parent
-    parts = ["evaluation", split, *([checkpoint.stem] if checkpoint.stem != "best" else [])]
+    name = checkpoint.name if is_exported(checkpoint) else checkpoint.stem
+    parts = ["evaluation", split, *([name] if name != "best" else [])]
     run = place.parent if place.name == "checkpoints" else place
     views = [] if tiling is None or tiling.plain else [tiling.label.replace(" ", "-")]
     return run / "_".join([*parts, *views, *results_label(overrides)])

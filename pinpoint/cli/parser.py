@@ -108,7 +108,7 @@ class Parser(LightningArgumentParser):
             given = [w.removeprefix("--config=") for w in self.given if w.startswith("--config=")]
             recipes = ", ".join("the checkpoint's configuration" if "\n" in one else one for one in given)
             rest = message.replace('Parser key "config"', "")
-            return f"{recipes}: {self._explain(rest)}"
+            return f"{recipes}: {self._explain(rest).removeprefix(': ')}"
         key = ".".join(dict.fromkeys(keys))
         if "arguments are required: data" in message:
             return f"no data: give a recipe for the format of your data\n{recipe_table()}"

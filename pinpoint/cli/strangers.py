@@ -51,8 +51,9 @@ def _loaded() -> Iterator[str]:
 
 
 def naming(args: Sequence[str]) -> list[str]:
-    """Options of the model that name classes by their modules, to be given again where it is evaluated."""
-    return [word for word in args if word.startswith("--model.") and any(_named([word]))]
+    """Options that name classes of model and data by their modules, to be given again to evaluate."""
+    own = ("--model.", "--data=", "--data.class_path=")
+    return [word for word in args if word.startswith(own) and any(_named([word]))]
 
 
 def _named(args: Sequence[str]) -> Iterator[str]:

@@ -22,10 +22,12 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
     add = parser.add_argument
     add("--config", action="append", default=[], help="recipe, as for train.py")
-    add("--losses", nargs="+", default=[], metavar="LOSS", help="box losses, each a variant")
+    add("--losses", nargs="+", action="extend", default=[], metavar="LOSS", help="box losses, each a variant")
     add("--vary", nargs="+", action="append", default=[], metavar="KEY VALUE", help="an option's values")
-    add("--variants", nargs="+", default=[], metavar="'NAME: KEY=VALUE KEY=VALUE'", help="several options")
-    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of each variant, 0 1 2 if not given")
+    several = "'NAME: KEY=VALUE KEY=VALUE'"
+    add("--variants", nargs="+", action="extend", default=[], metavar=several, help="several options")
+    seeds = "seeds of each variant, 0 1 2 if not given"
+    add("--seeds", nargs="+", action="extend", type=int, default=[], help=seeds)
     add("--jobs", type=int, help="cells at a time; one a GPU if not given, one on the CPU")
     add("--output", type=Path, help="folder; runs/compare/RECIPE if not given")
     options, shared = parser.parse_known_args(args)
@@ -44,7 +46,7 @@ def main(args: list[str] | None = None) -> None:
     command = shlex.join([*called("compare"), *(sys.argv[1:] if args is None else args)])
 
     with locked(output) as lock:
-        tasks = plan(variants, options.seeds, shared, output)
+        tasks = plan(variants, options.seeds or [0, 1, 2], shared, output)
         failed = run(tasks, options.jobs, lock)
         finished = [task for task in tasks if task.finished]
         if not any(task.variant == variants[0].name for task in finished):

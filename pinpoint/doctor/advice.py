@@ -88,6 +88,7 @@ def advise(
     """
     if not len(train.boxes):
         return []
+    mean = float(train.per_image.mean())
     size, size_reason = _image_size(train, image_size)
     train = train.at(size)
     data = ("data", "init_args")
@@ -101,7 +102,7 @@ def advise(
         Advice(("model", "network", "reg_max"), *_reg_max(train, strides[-1])),
         Advice(
             ("model", "network", "expected_objects"),
-            round(float(train.per_image.mean()), 1),
+            max(round(mean, 1), float(f"{mean:.2g}")),
             f"{len(train.boxes)} objects in {len(train.sizes)} images; class scores start from it.",
         ),
         Advice(("model", "assigner", "min_side"), *_min_side(train, strides)),

@@ -116,12 +116,21 @@ def test_sections_are_told_apart() -> None:
     assert "ciou" not in recipe  # the recipe's model
 
 
+def test_a_data_module_of_ones_own_is_no_file() -> None:
+    assert tidy(["--config", "yolo", "--data", "own.MyData"])[1:] == ["--data=own.MyData"]
+    for file in ("own/MyData.yaml", "data.yaml", "boats.json"):
+        with pytest.raises(ValueError, match="names a data set where the name of a data module belongs"):
+            tidy(["--config", "yolo", "--data", file])
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         ("--data.yaml=boats/data.yaml", ["boats"]),
         ("--data.val_annotations=x/night.json", ["night"]),
         ("--data.image_size=[640, 640]", ["image_size-640-640"]),
+        ("--trainer.limit_val_batches=2", ["limit_val_batches-2"]),
+        ("--trainer.precision=bf16-mixed", ["precision-bf16-mixed"]),
         ("--model.loss.box=nwd", []),
     ],
 )

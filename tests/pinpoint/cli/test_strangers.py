@@ -119,6 +119,7 @@ def test_the_command_that_evaluates_names_it_again() -> None:
     own = "--model.loss.box=examples.custom_loss.CornerLoss"
     given = [own, "--model.loss.box.power=1.5", "--data.yaml=data.yaml", "--model.loss.gain_box=5.0"]
     assert naming([*given, "--model.network.backbone=resnet18"]) == [own]
+    assert naming(["--data=own.MyData", "--data.yaml=data.yaml"]) == ["--data=own.MyData"]
 
 
 def test_what_starts_programs_stays_refused() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pinpoint.comparison import runner as comparison
+from pinpoint.comparison.__main__ import main
 from pinpoint.comparison.cell import RESULT
 from pinpoint.comparison.runner import locked, run
 from pinpoint.comparison.tasks import Task, plan, read_cell
@@ -238,3 +239,10 @@ def test_a_process_that_outlives_the_comparison_keeps_the_lock(tmp_path, monkeyp
     process.communicate(b"\n")
     with locked(tmp_path, patience=0):
         pass
+
+
+def test_variants_that_are_given_twice_are_all_read() -> None:
+    with pytest.raises(ValueError, match="cannot read the variant 'no colon here'"):
+        main(
+            ["--config=compare_scenes", "--variants", "no colon here", "--variants", "a: model.loss.box=ciou"]
+        )

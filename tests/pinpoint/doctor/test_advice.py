@@ -52,6 +52,10 @@ def test_large_objects_leave_the_recipe_as_it_is():
     assert advice["network.expected_objects"] == 10
 
 
+def test_rare_objects_are_expected_rarely():
+    assert values(objects([30], per_image=1, empty=39))["network.expected_objects"] == 0.025
+
+
 def test_the_input_takes_the_shape_of_the_images():
     # 640 x 320 just fits into 640 x 640 with half of it grey.
     assert values(objects([30] * 100, (320, 640)))["init_args.image_size"] == [320, 640]
