@@ -254,6 +254,7 @@ def _draw_differences(
             panel.plot(per_seed, np.full(len(per_seed), row + 0.2), ".", color="tab:orange", markersize=6)
         panel.set_title(_title(score), fontsize=10)
         panel.tick_params(labelsize=8)
+        panel.locator_params(axis="x", nbins=5)  # numbers that do not touch
     panels[0].set_yticks(range(len(differences)), list(differences), fontsize=9)
     panels[0].set_ylim(max(len(differences), 1) - 0.5, -0.5)
     figure.supxlabel(f"more than {baseline}: mean and 95 % interval; orange: each seed", fontsize=9)
