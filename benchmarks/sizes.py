@@ -99,7 +99,7 @@ def main() -> None:
             network = recipe(name, args.size)
             parameters, macs = count(network, (args.size, args.size))
             rows[name] = f"{parameters / 1e6:.2f}", f"{macs / 1e9:.2f}"
-            scored = Scored(fuse(network))
+            scored = Scored(fuse(network)).eval()
             if args.onnx:
                 rows[f"{name}, ONNX"] = rows[name]
                 calls[f"{name}, ONNX"] = onnx_call(scored, image, Path(folder), name)
