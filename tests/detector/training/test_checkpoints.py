@@ -36,6 +36,31 @@ def go(run: Run, folder: Path, *options: str) -> None:
     )
 
 
+def go_until(
+    hook: str,
+    step: int,
+    run: Run,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
+    signum: int = signal.SIGTERM,
+) -> Path:
+    """The same until a signal comes in a hook of the module, after `step` steps; where it goes on from."""
+    original = getattr(Detector, hook)
+
+    def strike(self: Detector, *args: object) -> object:
+        if not self.trainer.sanity_checking and self.global_step == step:
+            os.kill(os.getpid(), signum)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, hook, strike)
+        with pytest.raises(SystemExit) as stopped:
+            go(run, folder, *options)
+    assert stopped.value.code == 128 + signum
+    return folder / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -90,28 +115,17 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
     capsys,
 ) -> None:
     hook = STEP if moment == LAST_STEP else moment
-    original = getattr(Detector, hook)
-
-    def strike(self: Detector, *args: object) -> object:
-        at = {STEP: 1, LAST_STEP: 2}.get(moment, 3)
-        if not self.trainer.sanity_checking and self.global_step == at:
-            os.kill(os.getpid(), signum)
-        return original(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Detector, hook, strike)
-        with pytest.raises(SystemExit) as stopped:
-            go(run, tmp_path, f"--data.num_workers={workers}")
-    assert stopped.value.code == 128 + signum
+    at = {STEP: 1, LAST_STEP: 2}.get(moment, 3)
+    loading = f"--data.num_workers={workers}"
+    checkpoint = go_until(hook, at, run, tmp_path, monkeypatch, loading, signum=signum)
     said = capsys.readouterr().err.splitlines()
     folder = tmp_path / "tiny" / "version_0"
-    checkpoint = folder / "checkpoints" / "last.ckpt"
     named = signal.Signals(signum).name
     assert any(f"stopped by {named} after {steps} steps; go on with: " in line for line in said)
     assert any(line.endswith(f"--ckpt_path={checkpoint}") for line in said)
     assert load_checkpoint(str(checkpoint))["global_step"] == steps
 
-    go(run, tmp_path, f"--data.num_workers={workers}", f"--ckpt_path={checkpoint}")
+    go(run, tmp_path, loading, f"--ckpt_path={checkpoint}")
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["version_0"]
     assert_same(run.folder, folder)
 
@@ -124,18 +138,8 @@ def test_gradients_that_wait_for_those_of_another_batch_are_not_lost(
     options += ["--trainer.limit_val_batches=1", "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"]
     options += ["--trainer.callbacks=[{class_path: EMA}, {class_path: LastCheckpoint}]"]  # no pictures
     go(run, tmp_path / "whole", *options)
-    original = Detector.validation_step
-
-    def strike(self: Detector, *args: object) -> object:
-        if not self.trainer.sanity_checking and self.global_step == 0:  # after the first of two batches
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Detector, "validation_step", strike)
-        with pytest.raises(SystemExit):
-            go(run, tmp_path / "cut", *options)
-    checkpoint = tmp_path / "cut" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    # After the first of two batches.
+    checkpoint = go_until(VALIDATION, 0, run, tmp_path / "cut", monkeypatch, *options)
     assert load_checkpoint(str(checkpoint))["global_step"] == 1
     go(run, tmp_path / "cut", *options, f"--ckpt_path={checkpoint}")
     last = "tiny/version_0/checkpoints/last.ckpt"
@@ -152,18 +156,8 @@ def test_curves_are_the_same_where_validations_come_by_steps_of_the_whole_run(
     options = ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=2"]
     options += ["--trainer.limit_val_batches=1"]
     go(run, tmp_path / "whole", *options)
-    original = Detector.training_step
-
-    def strike(self: Detector, *args: object) -> object:
-        if self.global_step == 3:  # the first of the second epoch, after which there is a validation
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Detector, "training_step", strike)
-        with pytest.raises(SystemExit):
-            go(run, tmp_path / "cut", *options)
-    checkpoint = tmp_path / "cut" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    # In the first step of the second epoch, after which there is a validation.
+    checkpoint = go_until(STEP, 3, run, tmp_path / "cut", monkeypatch, *options)
     assert load_checkpoint(str(checkpoint))["global_step"] == 4
     go(run, tmp_path / "cut", *options, f"--ckpt_path={checkpoint}")
     assert_same(tmp_path / "whole" / "tiny" / "version_0", tmp_path / "cut" / "tiny" / "version_0")
@@ -196,20 +190,9 @@ def test_a_network_that_draws_random_numbers_goes_on_with_the_same_ones(
 ) -> None:
     options = [f"--model.network.backbone={dropping}", "--trainer.limit_val_batches=0"]
     go(run, tmp_path / "whole", *options)
-    original = Detector.training_step
     for workers, last in ((0, 2), (2, 3)):  # within an epoch, and at its end
-
-        def strike(self: Detector, *args: object, last: int = last) -> object:
-            if self.global_step == last - 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return original(self, *args)
-
         folder, loading = tmp_path / str(workers), f"--data.num_workers={workers}"
-        with monkeypatch.context() as patch:
-            patch.setattr(Detector, "training_step", strike)
-            with pytest.raises(SystemExit):
-                go(run, folder, *options, loading)
-        checkpoint = folder / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+        checkpoint = go_until(STEP, last - 1, run, folder, monkeypatch, *options, loading)
         go(run, folder, *options, loading, f"--ckpt_path={checkpoint}")
         assert_same(tmp_path / "whole" / "tiny" / "version_0", folder / "tiny" / "version_0")
 
