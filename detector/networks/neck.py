@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
-from torch.nn.functional import interpolate
+from torch.compiler import is_exporting
+from torch.nn.functional import interpolate, pad
 
 from detector.networks.layers import CSPBlock, conv
 
@@ -35,7 +36,8 @@ class PAN(nn.Module):
             fused[level] = self.top_down[level](cat((fused[level], context), dim=1))
         for level, (downsample, block) in enumerate(zip(self.downsample, self.bottom_up, strict=True)):
             detail, (height, width) = downsample(fused[level]), fused[level + 1].shape[-2:]
-            if detail.shape[-2:] != (height, width):  # some backbones round the halves of odd sides down
-                detail = detail[..., :height, :width]
+            # Some backbones round the halves of odd sides down. An export would decide this at one size for all.
+            if is_exporting() or detail.shape[-2:] != (height, width):
+                detail = pad(detail, (0, width - detail.shape[-1], 0, height - detail.shape[-2]))
             fused[level + 1] = block(cat((detail, fused[level + 1]), dim=1))
         return fused

@@ -19,6 +19,7 @@ from detector import load
 from detector.checkpoint import build, load_checkpoint
 from detector.exported import ExportedForward
 from detector.inference import Model
+from detector.networks.network import Network
 from detector.postprocess import Postprocess, postprocess
 from pinpoint.cli import evaluate, train
 from pinpoint.export import exporter, graph, onnx_file
@@ -113,6 +114,18 @@ def test_a_file_computes_what_the_checkpoint_does(name: str, checkpoint: str, re
         torch.testing.assert_close(logits.sigmoid(), expected_logits.sigmoid(), atol=1e-5, rtol=0)
         assert boxes.dtype == logits.dtype == torch.float32
     assert exported.facts == torch_model.facts
+
+
+@pytest.mark.slow
+def test_any_size_where_a_backbone_rounds_halves_down() -> None:
+    network = Network(2, (64, 64), backbone="test_convnext", strides=[8, 16], channels=8).eval()
+    program = graph.trace(network).module()
+    for images in (noise(1, 96, 96), noise(2, 101, 75), noise(1, 72, 120)):
+        with torch.inference_mode():
+            expected = network(images.float() / 255)
+            boxes, scores = program(images)
+        torch.testing.assert_close(boxes, expected.boxes(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(scores, expected.logits.sigmoid(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
