@@ -36,7 +36,7 @@ class PAN(nn.Module):
             fused[level] = self.top_down[level](cat((fused[level], context), dim=1))
         for level, (downsample, block) in enumerate(zip(self.downsample, self.bottom_up, strict=True)):
             detail, (height, width) = downsample(fused[level]), fused[level + 1].shape[-2:]
-            # Some backbones round the halves of odd sides down. An export would decide this at one size for all.
+            # Some backbones round the halves of odd sides down. An export would decide it at a size for all.
             if is_exporting() or detail.shape[-2:] != (height, width):
                 detail = pad(detail, (0, width - detail.shape[-1], 0, height - detail.shape[-2]))
             fused[level + 1] = block(cat((detail, fused[level + 1]), dim=1))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -65,7 +66,19 @@ OUR_CLASS = re.compile(r"(?<=class_path: )(?:datamodules|detector|losses)\.(?:\w
 
 
 class KeepConfig(SaveConfigCallback):
-    """Writes the configuration to the run folder and into every checkpoint."""
+    """Writes the configuration to the run folder and into every checkpoint.
+
+    Args:
+        parser: of the command line.
+        config: of this run.
+        recipe: what is written, from which the same training can begin anew.
+        options: see `SaveConfigCallback`.
+    """
+
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, recipe: Namespace, **options: Any
+    ) -> None:
+        super().__init__(parser, recipe, **options)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -292,11 +305,6 @@ class DetectionCLI(LightningCLI):
         if trainer.logger is True:  # Lightning's own choice would not go on in its folder
             trainer.logger = self.parser.get_defaults().trainer.logger
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-        if self.config.ckpt_path is not None:
-            self.config.model.init_from = None  # the run that goes on has weights
-            folder = run_folder(Path(self.config.ckpt_path))
-            if folder is not None and not self.config.new_version:
-                log_into(loggers, folder)
         callbacks = trainer.callbacks = _once(trainer.callbacks or [])
         check_trainer(trainer)
         unwanted = ["LearningRateMonitor"] * (loggers == [False])
@@ -308,6 +316,14 @@ class DetectionCLI(LightningCLI):
             options = getattr(logger, "init_args", {})
             if recipes and options.get("name") == "lightning_logs":
                 options["name"] = "-".join(Path(str(recipe)).stem for recipe in recipes)
+        # What is trained, not where it goes on: as a recipe it begins another training, in its own folder.
+        self.save_config_kwargs["recipe"] = recipe = self.config.clone()
+        recipe.ckpt_path, recipe.new_version = None, False
+        if self.config.ckpt_path is not None:
+            self.config.model.init_from = None  # the run that goes on has weights
+            folder = run_folder(Path(self.config.ckpt_path))
+            if folder is not None and not self.config.new_version:
+                log_into(loggers, folder)
 
     def instantiate_classes(self) -> None:
         """Build model and data, and let the data put images on the grey that the network was made for."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from detector.module import Detector
 from detector.parameters import parameter_groups
@@ -21,8 +21,8 @@ STATE = ("loops", "optimizer_states", "lr_schedulers", "global_step")
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 """What optimizers call those of their states that are like their weights."""
 
-FREE = ("pretrained", "expected_objects")
-"""Options of networks that matter at the start of a training alone."""
+FREE = ("pretrained", "expected_objects", "init_from")
+"""Options that matter at the start of a training alone."""
 
 
 def run_folder(checkpoint: Path) -> Path | None:
@@ -140,7 +140,7 @@ def require_same(
     before: Mapping[str, Any],
     now: Mapping[str, Any],
 ) -> None:
-    """Refuse to go on with other classes, another network or another optimizer.
+    """Refuse to go on with other classes, another network or another optimizer; say what else is another.
 
     Args:
         path: the checkpoint's file.
@@ -160,7 +160,8 @@ def require_same(
         )
     model.require_classes(checkpoint)
     changed = _differences(before.get("model", {}), now["model"])
-    network = [name for name in changed if name.startswith("network") and name.split(".")[-1] not in FREE]
+    changed = {name: values for name, values in changed.items() if name.split(".")[-1] not in FREE}
+    network = [name for name in changed if name.startswith("network")]
     weights = {name: value.shape for name, value in model.state_dict().items()}
     for part in ("state_dict", "current_model_state"):
         states = checkpoint.get(part, checkpoint["state_dict"])
@@ -175,6 +176,11 @@ def require_same(
     kept = [name for name in changed if name.startswith("optimizer.") or name == "backbone_lr"]
     if kept:
         rank_zero_warn(f"a run keeps its optimizer: {path} goes on with {_named(changed, kept)}")
+    others = {f"model.{name}": values for name, values in changed.items() if name not in kept}
+    others |= {f"data.{n}": v for n, v in _differences(before.get("data", {}), now["data"]).items()}
+    if others:
+        named = ", ".join(f"--{name}={new} (before: {old})" for name, (old, new) in others.items())
+        rank_zero_info(f"{path} goes on with {named}")
 
 
 def _same_groups(states: Any, model: Detector) -> bool:  # noqa: ANN401  # whatever a file holds

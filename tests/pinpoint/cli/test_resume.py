@@ -11,7 +11,7 @@ from tiny import TINY_MODEL, Run
 
 import train
 from detector.checkpoint import load_checkpoint
-from pinpoint.cli.detection import DetectionCLI
+from pinpoint.cli.detection import DetectionCLI, KeepConfig
 from pinpoint.cli.resume import drop_later, require_same, require_state, run_folder
 
 
@@ -53,6 +53,18 @@ def test_a_learning_rate_that_has_no_effect_is_said(run: Run) -> None:
     cli, checkpoint = cli_of(run, "--model.optimizer.lr=0.5"), load_checkpoint(str(run.last))
     with pytest.warns(UserWarning, match=r"goes on with --model\.optimizer\.lr=0\.004 \(this run has 0\.5\)"):
         check("last.ckpt", checkpoint, cli)
+
+
+def test_what_else_is_another_is_said(run: Run, caplog) -> None:
+    cli, checkpoint = (
+        cli_of(run, "--data.batch_size=3", "--model.loss.gain_box=5"),
+        load_checkpoint(str(run.last)),
+    )
+    with caplog.at_level("INFO"):
+        check("last.ckpt", checkpoint, cli)
+    assert (
+        "last.ckpt goes on with --model.loss.gain_box=5.0 (before: 7.5), --data.batch_size=3 " in caplog.text
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +138,22 @@ def test_a_run_goes_on_in_its_folder_unless_a_new_version_is_asked_for(run: Run)
     assert Path(cli.trainer.log_dir) == run.folder.with_name("version_1")
     cli = DetectionCLI([*options, *elsewhere, "--trainer.logger.version=7"])
     assert Path(cli.trainer.log_dir) == run.folder.with_name("version_7")
+
+
+def test_its_configuration_begins_another_training(run: Run, tmp_path: Path) -> None:
+    place = ["--trainer.logger.init_args.name=tiny", f"--trainer.logger.save_dir={run.folder.parents[1]}"]
+    options = [*run.scenes, *TINY_MODEL, *place, "--trainer.accelerator=cpu"]
+    went_on = DetectionCLI([*options, f"--model.init_from={run.best}", f"--ckpt_path={run.last}"])
+    assert Path(went_on.trainer.log_dir) == run.folder
+    keep = next(one for one in went_on.trainer.callbacks if isinstance(one, KeepConfig))
+    saved: dict[str, Any] = {}
+    keep.on_save_checkpoint(went_on.trainer, went_on.model, saved)
+    recipe = tmp_path / "config.yaml"
+    recipe.write_text(saved["config"])
+    config = yaml.safe_load(saved["config"])
+    assert config["ckpt_path"] is None
+    assert config["model"]["init_from"] == str(run.best)
+    assert Path(DetectionCLI([f"--config={recipe}"]).trainer.log_dir) == run.folder.with_name("version_1")
 
 
 def test_curves_of_lightnings_csv_logger_are_cut_and_kept(tmp_path: Path) -> None:
