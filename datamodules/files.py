@@ -58,6 +58,11 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     return content.decode(encoding)
 
 
+def reason(error: object) -> str:
+    """What to say of an error after the name of its file, which the system's own text would say again."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is an image; hidden files (macOS writes `._a.jpg`) are none."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.batch import ImageInfo
-from datamodules.files import printable
+from datamodules.files import printable, reason
 from datamodules.records import Record, Records
 
 Box = tuple[float, float, float, float]
@@ -171,7 +171,7 @@ class Attempt:
         if not isinstance(error, self.errors) or isinstance(error, DataError):
             return False
         self.problems.malformed_rows += self.errors is ValueError
-        self.problems.add(f"{self.what} ({error}): {self.remedy}", self.image)
+        self.problems.add(f"{self.what} ({reason(error)}): {self.remedy}", self.image)
         return True
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from datamodules.files import named_below, read_bytes
+from datamodules.files import named_below, read_bytes, reason
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
 from datamodules.formats.values import (
@@ -131,9 +131,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_bytes(path))
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror or error}): give the path of a COCO JSON"
-        ) from None
+        raise DataError(f"{path} cannot be read ({reason(error)}): give the path of a COCO JSON") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): export the annotations again") from None
     if not isinstance(data, dict):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.files import exists, files_below, is_image, read_bytes, read_text, sidecar
+from datamodules.files import exists, files_below, is_image, read_bytes, read_text, reason, sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows
 from datamodules.formats.values import IGNORE_FLAGS, flag, number, side
@@ -41,7 +41,8 @@ def read_class_names(
         try:
             names |= {_text(entry, "name") for entry in _parse(file).findall("object")}
         except (OSError, ValueError) as error:
-            unread = f"{file} cannot be read ({error})"  # for the reader to report, unless it is all there is
+            # For the reader to report, unless it is all there is.
+            unread = f"{file} cannot be read ({reason(error)})"
     if unread and not names:
         raise DataError(f"{unread}: restore it, or take it off the split's list")
     return Categories(root / "Annotations", dict(enumerate(sorted(names))), ignore_categories).class_names
@@ -97,26 +98,39 @@ def read_voc(
     return categories.records(images, problems)
 
 
-def list_path(root: Path, split: Split) -> Path:
-    """File that lists the names of a split's images."""
-    return root / "ImageSets" / "Main" / f"{split}.txt"
+def list_path(root: Path, name: str) -> Path:
+    """File that lists the names of images, of a split or of trainval."""
+    return root / "ImageSets" / "Main" / f"{name}.txt"
 
 
 def _stems(root: Path, split: Split) -> list[str]:
-    """Names of a split's images, without the ending that some tools write; without lists, train is all."""
-    file = list_path(root, split)
-    if split == "train" and not any(exists(list_path(root, listed)) for listed in ("train", "val")):
-        folder = root / "Annotations"
-        files = [
-            path for path in files_below(folder) if path.suffix.lower() == ".xml" and path.name[0] != "."
-        ]
-        if files:
-            return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
+    """Names of a split's images.
+
+    Without lists of train and val, train is trainval.txt; without that, all that is annotated but test.
+    """
+    if split != "train" or any(exists(list_path(root, listed)) for listed in ("train", "val")):
+        return _listed(list_path(root, split))
+    if exists(both := list_path(root, "trainval")):
+        return _listed(both)
+    folder = root / "Annotations"
+    files = [path for path in files_below(folder) if path.suffix.lower() == ".xml" and path.name[0] != "."]
+    stems = {path.relative_to(folder).with_suffix("").as_posix() for path in files}
+    if not stems:
+        return _listed(list_path(root, split))
+    if exists(test := list_path(root, "test")):
+        stems -= set(_listed(test))
+        if not stems:
+            raise DataError(f"{test} lists all annotated images: none is left to train on")
+    return sorted(stems)
+
+
+def _listed(file: Path) -> list[str]:
+    """Names that a list holds, sorted, without the ending that some tools write."""
     try:
         rows = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{file} cannot be read ({error}): it must list one image name a line. Without "
+            f"{file} cannot be read ({reason(error)}): it must list one image name a line. Without "
             "lists, data.val_fraction=0.2 divides all annotated images"
         ) from None
     names = {row.strip().replace("\\", "/") for row in rows if row.strip()}

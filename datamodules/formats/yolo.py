@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.files import exists, named_below, read_bytes, read_text, sidecar
+from datamodules.files import exists, named_below, read_bytes, read_text, reason, sidecar
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows, text_rows
 from datamodules.formats.values import columns, number, numbers, shown, whole
@@ -93,8 +93,7 @@ def _load(file: Path) -> dict[str, Any]:
         content = read_bytes(file)
         data = load_yaml(content)
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{file} cannot be read ({reason}): give the path of a data.yaml") from None
+        raise DataError(f"{file} cannot be read ({reason(error)}): give the path of a data.yaml") from None
     # Values that look like dates or numbers but are none raise ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML ({' '.join(str(error).split())}): correct it") from None
@@ -228,7 +227,9 @@ def _listed(file: Path) -> set[Path]:
     try:
         rows = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}): it must list one image path a line") from None
+        raise DataError(
+            f"{file} cannot be read ({reason(error)}): it must list one image path a line"
+        ) from None
     return {named_below(file.parent, row.strip()) for row in rows if row.strip()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from pinpoint.doctor.pixels import Pixels, unusual_modes
 
 RARE = 50
 """A class is rare if the most frequent one has more than so many times its objects."""
+
+SHARED: tuple[tuple[Split, Split, str], ...] = (
+    ("val", "train", "leak"),
+    ("test", "train", "leak"),
+    ("test", "val", "chosen-on"),
+)
+"""Splits that should have no image file of another, and the kind of finding if they do."""
 
 IMAGE_FOLDERS = ("images", "JPEGImages")
 """Names of image folders, beside which YOLO, VisDrone and VOC keep a file of annotations for each image."""
@@ -49,6 +57,19 @@ def check_images(
             yield Finding("mode", split, record.path, f"{record.path}: {odd}")
         if image.damage:
             yield Finding("damaged", split, record.path, f"{record.path}: {image.damage}")
+
+
+def check_shared(records: Mapping[Split, Sequence[Record]]) -> Iterator[Finding]:
+    """Look for image files that are in two splits.
+
+    Args:
+        records: the images of each split that could be read.
+    """
+    for split, other, kind in SHARED:
+        files = {os.path.abspath(record.path) for record in records.get(other, ())}
+        for path in (record.path for record in records.get(split, ())):
+            if os.path.abspath(path) in files:
+                yield Finding(kind, split, path, f"{path}: is an image of {other} too")
 
 
 def check_orphans(paths: Mapping[str, Split]) -> Iterator[Finding]:
@@ -106,6 +127,8 @@ def describe_pairs(
     """
     for pair in pairs:
         path, other = records[pair.query].path, others[pair.other].path
+        if leak and os.path.abspath(path) == os.path.abspath(other):
+            continue  # `check_shared` has said it
         message = f"{path}: shows what {other} shows (correlation {pair.correlation:.3f})"
         yield Finding("leak" if leak else "repeat", split, path, message)
 

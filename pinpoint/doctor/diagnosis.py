@@ -10,7 +10,7 @@ from datamodules.files import printable
 from datamodules.problems import DataError, Problems
 from datamodules.records import Record, Split
 from datamodules.setup_checks import require_channels
-from pinpoint.doctor.checks import check_classes, check_images, check_orphans, describe_pairs
+from pinpoint.doctor.checks import check_classes, check_images, check_orphans, check_shared, describe_pairs
 from pinpoint.doctor.findings import Finding
 from pinpoint.doctor.near_duplicates import Pair, connected, find_pairs
 from pinpoint.doctor.objects import Objects, gather
@@ -51,7 +51,7 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
     """
     result = Diagnosis(data.class_names, data.image_size)
     findings, paths = result.findings, dict[str, Split]()
-    records: dict[Split, list[Record]] = {}
+    records, files = dict[Split, list[Record]](), dict[Split, list[Record]]()
     pixels: dict[Split, list[Pixels]] = {}
     for split, reader in data.readers.items():
         problems, failed = Problems("skip"), []
@@ -62,6 +62,8 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         except DataError as error:
             images, failed = [], [Finding("unusable", split, "", str(error))]
         paths |= dict.fromkeys((*problems.images, *(record.path for record in images)), split)
+        if not failed:
+            files[split] = images
         if split == "test":
             continue  # its images may lie among the others; no more is asked of it
         findings += failed
@@ -69,6 +71,7 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         findings += check_rows(problems.rows, split, data.image_size)
         if not failed:
             records[split] = images
+    findings += check_shared(files)
     findings += check_orphans(paths)
     for split, images in records.items():
         if not annotations_only:

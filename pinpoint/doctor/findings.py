@@ -38,10 +38,15 @@ KINDS = {
     "outside": Kind("error", "boxes wholly outside their image", "check the order x, y, width, height"),
     "leak": Kind(
         "error",
-        "validation images seen in training",
+        "validation or test images seen in training",
         "split by flight, place or day; until then the scores are too high",
     ),
     "unseen": Kind("error", "classes of val that are not in train", "split again, or drop the class"),
+    "chosen-on": Kind(
+        "warning",
+        "test images that are validation images too",
+        "best.ckpt is chosen by them, so its test scores are a little too high: give others",
+    ),
     "damaged": Kind(
         "warning",
         "JPEGs that decode with complaints: pixels may be wrong",

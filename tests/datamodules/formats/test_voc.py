@@ -191,7 +191,7 @@ def test_malformed_files(voc_folder, content, reason):
 
 def test_missing_parts(voc_folder):
     (voc_folder.folder / "Annotations" / "a.xml").unlink()
-    with pytest.raises(DataError, match=r"a\.xml cannot be read \(.*No such file"):
+    with pytest.raises(DataError, match=r"a\.xml cannot be read \(No such file or directory\): restore"):
         voc_folder.read()
     (voc_folder.folder / "JPEGImages" / "a.jpg").unlink()
     with pytest.raises(
@@ -202,7 +202,7 @@ def test_missing_parts(voc_folder):
     with pytest.raises(DataError, match=r"train\.txt lists no images"):
         voc_folder.read()
     (voc_folder.folder / "ImageSets" / "Main" / "train.txt").unlink()
-    with pytest.raises(DataError, match=r"train\.txt cannot be read"):
+    with pytest.raises(DataError, match=r"train\.txt cannot be read \(No such file or directory\): it"):
         VocDataModule(voc_folder.folder)
 
 
@@ -224,3 +224,23 @@ def test_without_lists_all_annotated_images_are_divided(voc_folder):
     names = {s: [image.info.file_name for image in module.records[s].images] for s in ("train", "val")}
     assert sorted(names["train"] + names["val"]) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert len(names["val"]) == 1
+
+
+def test_test_images_are_not_trained_on(voc_folder):
+    def divided():
+        module = VocDataModule(voc_folder.folder, num_workers=0, batch_size=1, val_fraction=0.5)
+        module.setup("fit")
+        return sorted(
+            image.info.file_name for split in ("train", "val") for image in module.records[split].images
+        )
+
+    lists = voc_folder.folder / "ImageSets" / "Main"
+    (lists / "train.txt").unlink()
+    (lists / "val.txt").unlink()
+    assert divided() == ["a.jpg", "b.jpg", "c.jpg"]
+    (lists / "trainval.txt").write_text("b\nc\n")
+    assert divided() == ["b.jpg", "c.jpg"]
+    (lists / "trainval.txt").unlink()
+    (lists / "test.txt").write_text("a\nb\nc\nd\n")
+    with pytest.raises(DataError, match=r"test\.txt lists all annotated images: none is left to train on"):
+        divided()

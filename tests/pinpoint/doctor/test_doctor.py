@@ -169,13 +169,24 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
     Image.fromarray((picture(3)[3:-3, 4:-4] * 0.9 + 15).astype(np.uint8)).resize((WIDTH, HEIGHT)).save(path)
     plant("leak", "val", path, a.folder / "3.png")
 
+    c = Split(tmp_path, "test", [])
+    for split, kind, name in ((a, "leak", "5.png"), (b, "chosen-on", "101.png")):
+        path = split.folder / name
+        c.add(str(path))
+        plant(kind, "test", path, "is an image of")
+    path = a.folder / "6.png"
+    b.add(str(path))
+    plant("leak", "val", path, "is an image of train")
+    c.save()
+    test = [f"--data.test_images={c.folder}", f"--data.test_annotations={c.json}"]
+
     b.annotate(1, (60, 60, 12, 12), category=3)
     plant("unseen", "val", "'plane'")
     for k in range(60):  # cars of other places and sizes, that there be 50 times as many of them as ships
         a.annotate(1, (k, 40 + 10 * (k % 2), 6, 6 + k % 3))
     plant("rare", "train", "'ship'")
 
-    assert main(options(a, b, "--output", "out")) == 1
+    assert main(options(a, b, "--output", "out", *test)) == 1
     rest = found(Path("out"))
     for kind, split, parts in planted:
         matching = [row for row in rest if row[:2] == (kind, split) and all(part in row[2] for part in parts)]
@@ -242,7 +253,7 @@ def test_ignore_boxes_may_be_as_they_are(tmp_path):
 
 
 def test_annotations_only_opens_no_image(tmp_path):
-    a, b = Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(3))  # each of them a leak
+    a, b = Split(tmp_path, "train", range(6)), Split(tmp_path, "val", range(3))  # each shows what train shows
     assert main(options(a, b, "--output", "out", "--annotations-only")) == 0
     assert {kind for kind, _, _ in found(Path("out"))} == {"rare"}
 
