@@ -25,6 +25,14 @@ class DataError(ValueError):
         super().__init__(printable(message.rpartition("DataError: ")[2].strip()))
 
 
+class RowsWarning(UserWarning):
+    """Sums up what is wrong with single rows, each of which the doctor names by itself."""
+
+
+class PixelsWarning(UserWarning):
+    """Sums up what single images hold, each of which the doctor names by itself where it decodes them."""
+
+
 OnError = Literal["raise", "skip"]
 
 

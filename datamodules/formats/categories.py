@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.batch import ANY_CLASS
 from datamodules.files import visible
 from datamodules.formats.rows import ImageRows
-from datamodules.problems import NEARLY_ALL, DataError, Problems
+from datamodules.problems import NEARLY_ALL, DataError, Problems, RowsWarning
 from datamodules.records import Records
 
 
@@ -110,7 +110,7 @@ class Categories:
             message = f"{self.source}: {vanished} of {rows} boxes without size or outside their image"
             if vanished > NEARLY_ALL * rows:
                 raise DataError(f"{message}: are they written as the format says?")
-            rank_zero_warn(f"{message} are left out")
+            rank_zero_warn(f"{message} are left out", category=RowsWarning)
         kept = problems.without_problems([record for record, _ in found])
         return Records(self.class_names, self.ids, kept)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from datamodules.files import files_below, is_image, require_file
 from datamodules.images.completeness import is_complete, unread_compression, unseen_channels
 from datamodules.images.orientation import TRANSPOSED, UPRIGHT, displayed_size, read_orientation
-from datamodules.problems import DataError, Problems
+from datamodules.problems import DataError, PixelsWarning, Problems
 from datamodules.progress import progress_bar
 
 READABLE = {"BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
@@ -164,7 +164,8 @@ def check_images(paths: Sequence[Path], source: Path, problems: Problems) -> dic
     if deep := sum(header.sixteen_bits for header in headers.values()):
         rank_zero_warn(
             f"{deep} of {len(paths)} images hold 16 bits a pixel and are read as value / 256: convert "
-            "them to 8 bits if they use less than the whole range"
+            "them to 8 bits if they use less than the whole range",
+            category=PixelsWarning,
         )
     return headers
 

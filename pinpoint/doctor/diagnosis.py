@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from datamodules.base import DetectionDataModule
 from datamodules.files import printable
-from datamodules.problems import DataError, Problems
+from datamodules.problems import DataError, PixelsWarning, Problems, RowsWarning
 from datamodules.records import Record, Split
 from datamodules.setup_checks import require_channels
 from pinpoint.doctor.checks import check_classes, check_images, check_orphans, check_shared, describe_pairs
@@ -53,11 +54,12 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
     findings, paths = result.findings, dict[str, Split]()
     records, files = dict[Split, list[Record]](), dict[Split, list[Record]]()
     pixels: dict[Split, list[Pixels]] = {}
+    doubts: dict[str, Split] = {}  # each once: of what splits share, all readers warn
     for split, reader in data.readers.items():
         problems, failed = Problems("skip"), []
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the findings say it with file and row
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
                 images = require_channels(reader(data.class_names, problems), data.channels).images
         except DataError as error:
             images, failed = [], [Finding("unusable", split, "", str(error))]
@@ -67,10 +69,13 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         if split == "test":
             continue  # its images may lie among the others; no more is asked of it
         findings += failed
+        for message in _doubts(caught, annotations_only):
+            doubts.setdefault(message, split)
         findings += [Finding("unusable", split, "", message) for message in problems.found]
         findings += check_rows(problems.rows, split, data.image_size)
         if not failed:
             records[split] = images
+    findings += [Finding("reading", split, "", message) for message, split in doubts.items()]
     findings += check_shared(files)
     findings += check_orphans(paths)
     for split, images in records.items():
@@ -98,3 +103,11 @@ def examine(data: DetectionDataModule, annotations_only: bool = False) -> Diagno
         for finding in findings
     ]
     return result
+
+
+def _doubts(caught: Iterable[warnings.WarningMessage], annotations_only: bool) -> Iterator[str]:
+    """What a reader warned of, but for what other findings say with file and row."""
+    said = (RowsWarning,) if annotations_only else (RowsWarning, PixelsWarning)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning) and not issubclass(warning.category, said):
+            yield str(warning.message)

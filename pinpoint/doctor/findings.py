@@ -58,6 +58,9 @@ KINDS = {
     "orphan": Kind("warning", "files that nothing refers to", "annotate them, or remove them"),
     "tiny": Kind("warning", "objects below 2 px at the input", "enlarge data.image_size, or train on tiles"),
     "rare": Kind("warning", "classes with few objects", "annotate more, or merge the class with another"),
+    "reading": Kind(
+        "warning", "what was left out or looks odd as the files were read", "correct it unless it is meant so"
+    ),
     "empty": Kind("note", "images without objects", "none needed if nothing is on them"),
     "turned": Kind(
         "note",
