@@ -40,7 +40,7 @@ from pinpoint.cli.calling import called, command
 from pinpoint.cli.monitors import check_monitors
 from pinpoint.cli.parser import Parser
 from pinpoint.cli.recipes import DEFAULTS
-from pinpoint.cli.resume import drop_later, log_into, require_same, require_state, run_folder
+from pinpoint.cli.resume import drop_later, log_into, require_epochs, require_same, require_state, run_folder
 from pinpoint.cli.run_lock import sole_user
 from pinpoint.cli.strangers import known_classes, naming
 from pinpoint.cli.trainer_options import check_trainer
@@ -177,8 +177,10 @@ class DetectionCLI(LightningCLI):
 
     @classmethod
     def _for_evaluation(cls, text: str, class_names: Sequence[str], overrides: list[str]) -> "DetectionCLI":
-        # How the training ran (a share of the batches, its machine, precision, limits) is no part of a model.
+        # How the training ran (a share of the batches, its machine, precision, limits, augmentations, perhaps
+        # of the user's own) is no part of a model.
         config = load_yaml(OUR_CLASS.sub(r"\1", text))
+        config["data"].get("init_args", {}).pop("augment", None)
         run = ("trainer", "ckpt_path", "new_version")
         config = {name: section for name, section in config.items() if name not in run}
         config["model"] = without_origin(config["model"])
@@ -228,6 +230,7 @@ class DetectionCLI(LightningCLI):
             now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
             require_same(checkpoint, content, self.model, load_yaml(content["config"]), now)
             require_state(checkpoint, content, self.model, self.trainer.fit_loop.state_dict())
+            require_epochs(checkpoint, content, self.trainer.max_epochs)
             if (folder := run_folder(Path(checkpoint))) is not None:
                 drop_later(self.trainer.loggers, folder, content["global_step"])
             del content

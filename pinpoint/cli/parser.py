@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -134,6 +135,8 @@ class Parser(LightningArgumentParser):
             for found in re.findall(r"typing\.Literal\[([^\]]*)\]", message)
             for name in found.split(", ")
         ]
+        if names and value and (problem := self._own_class(value[1])):
+            return f"--{key}={value[1]}: {problem}"
         if names and value:
             names = list(dict.fromkeys(name.strip("'") for name in names))
             others = "".join(f"give {kind}, or " for kind in kinds_in(message))
@@ -146,6 +149,21 @@ class Parser(LightningArgumentParser):
                 f"--{key}={missing[1]}: no such class; {_meant(missing[1], kinds) or 'give its name or path'}"
             )
         return re.sub(r"\n\s*\n", "\n", message)
+
+    def _own_class(self, path: str) -> str | None:
+        """Why a class of the user's own, named on the command line, is none; None if it is no such name."""
+        module, _, name = path.rpartition(".")
+        typed = any(word.endswith(f"={path}") for word in self.given)
+        if not module or not typed or not all(part.isidentifier() for part in path.split(".")):
+            return None
+        try:
+            found = importlib.import_module(module)
+        except Exception as error:
+            return f"{module} cannot be imported ({type(error).__name__}: {error})"
+        classes = [one for one, kind in vars(found).items() if isinstance(kind, type)]
+        if name not in vars(found):
+            return f"{module} has no {name}; {_meant(name, classes) or 'it needs a class of that name'}"
+        return None
 
     def _unknown(self, option: str) -> str:
         """What to say of an option that does not exist."""

@@ -119,6 +119,22 @@ def require_state(
                 raise ValueError(f"{path} is damaged: its optimizer_states do not fit its weights")
 
 
+def require_epochs(path: str, checkpoint: Mapping[str, Any], most: int | None) -> None:
+    """Refuse to go on for fewer epochs than are done.
+
+    Args:
+        path: the checkpoint's file.
+        checkpoint: its content, see `require_state`.
+        most: epochs of this run; None or -1 for no limit.
+
+    Raises:
+        ValueError: says how many are done.
+    """
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+    if most is not None and 0 <= most < done:
+        raise ValueError(f"{path} has done {done} epochs, more than --trainer.max_epochs={most}: give more")
+
+
 def _alike(wanted: Any, found: Any) -> bool:  # noqa: ANN401  # nests of plain values
     """Whether what is found has all that is wanted, of the same kinds."""
     if isinstance(wanted, Mapping):

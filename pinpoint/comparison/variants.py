@@ -44,7 +44,8 @@ def read_variants(
                 f"cannot read the variant {text!r}: write 'NAME: KEY=VALUE KEY=VALUE', for example "
                 "'strong: model.loss.box=ciou model.loss.gain_box=11.5'"
             )
-        variants.append(Variant(name.strip(), tuple(shlex.split(options))))
+        given = (option.removeprefix("--") for option in shlex.split(options))
+        variants.append(Variant(name.strip(), tuple(given)))
     names = [variant.name for variant in variants]
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"give at least two variants of different names, got {', '.join(names) or 'none'}")

@@ -12,7 +12,7 @@ from tiny import TINY_MODEL, Run
 import train
 from detector.checkpoint import load_checkpoint
 from pinpoint.cli.detection import DetectionCLI, KeepConfig
-from pinpoint.cli.resume import drop_later, require_same, require_state, run_folder
+from pinpoint.cli.resume import drop_later, require_epochs, require_same, require_state, run_folder
 
 
 def cli_of(run: Run, *options: str) -> DetectionCLI:
@@ -116,6 +116,16 @@ def test_moments_of_rows_and_columns_are_taken(run: Run, cli: DetectionCLI) -> N
     for state in checkpoint["optimizer_states"][0]["state"].values():
         state["row_var"], state["col_var"] = torch.ones(8, 1), torch.ones(1, 3)  # as Adafactor's
     check(str(run.last), checkpoint, cli)
+
+
+def test_fewer_epochs_than_are_done(run: Run) -> None:
+    checkpoint = load_checkpoint(str(run.last))
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt has done 2 epochs, more than --trainer\.max_epochs=1: "
+    ):
+        require_epochs("last.ckpt", checkpoint, 1)
+    for most in (2, 3, None, -1):
+        require_epochs("last.ckpt", checkpoint, most)
 
 
 def test_another_loss_is_called_so(run: Run, tmp_path: Path) -> None:

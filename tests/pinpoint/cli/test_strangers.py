@@ -72,7 +72,6 @@ INNER = "evil_folder.inner.Evil"
         ("model.network", {"class_path": "evil_module.Evil"}, "evil_module.Evil"),
         ("model.optimizer", INNER, INNER),
         ("data", {"class_path": "this.s"}, "this.s"),  # of Python's own that prints
-        ("data.init_args.augment", {"extra": [{"class_path": INNER}]}, INNER),
     ],
 )
 def test_a_module_that_a_stranger_names_is_not_run(section: str, value: Any, path: str, folder: Path) -> None:
@@ -125,3 +124,28 @@ def test_the_command_that_evaluates_names_it_again() -> None:
 def test_what_starts_programs_stays_refused() -> None:
     with pytest.raises(ValueError, match="'subprocess"):
         rebuild("model.optimizer", {"class_path": "subprocess.Popen", "init_args": {"args": "true"}})
+
+
+def test_augmentations_are_no_part_of_an_evaluation(folder: Path) -> None:
+    rebuild("data.init_args.augment", {"extra": [{"class_path": INNER}]})
+    assert not (folder / "was_here").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            "evil_broken.L",
+            r"evil_broken cannot be imported \(ModuleNotFoundError: No module named 'nosuch",
+        ),
+        (
+            "evil_nowhere.L",
+            r"evil_nowhere cannot be imported \(ModuleNotFoundError: No module named 'evil_",
+        ),
+        ("evil_module.Evli", r"evil_module has no Evli; did you mean Evil\?"),
+    ],
+)
+def test_what_is_wrong_with_a_class_of_ones_own_is_said(path: str, said: str, folder: Path) -> None:
+    (folder / "evil_broken.py").write_text("import nosuch")
+    with pytest.raises(ValueError, match=rf"^--model\.loss\.box={path}: {said}"):
+        DetectionCLI(["--data=ScenesDataModule", f"--model.loss.box={path}"])

@@ -28,6 +28,8 @@ def test_strategies_that_divide_weights(name: str) -> None:
         (["overfit_batches=2"], r"with --data\.fraction=0\.01"),
         (["overfit_batches=0.5"], r"with --data\.fraction=0\.01"),
         (["limit_train_batches=0"], "trains nothing"),
+        (["max_epochs=0"], r"--trainer\.max_epochs=0 trains nothing"),
+        (["max_steps=0"], r"--trainer\.max_steps=0 trains nothing"),
         (["gradient_clip_val=-1"], "must not be negative, and 0 is for no clipping"),
         (["check_val_every_n_epoch=0"], r"must be at least 1; --trainer\.limit_val_batches=0 is for"),
     ],

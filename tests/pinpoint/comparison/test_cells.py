@@ -39,7 +39,7 @@ def test_variants_of_all_kinds():
     variants = read_variants(
         ["ciou", "nwd"],
         [["model.loss.gain_box", "5", "10"]],
-        ["raw hybrid: model.loss.box=HybridLoss model.loss.box.calibrated=false"],
+        ["raw hybrid: --model.loss.box=HybridLoss model.loss.box.calibrated=false"],
     )
     assert [variant.name for variant in variants] == [
         "ciou",
