@@ -87,6 +87,11 @@ def build(checkpoint: dict[str, Any]) -> tuple[DetectionNetwork, ModelFacts]:
         }
         network.load_state_dict(weights)
     except (ArgumentError, RuntimeError) as error:
+        path = section.get("class_path", kind)
+        if isinstance(error, ArgumentError) and not path.startswith(("detector.", kind)):
+            raise ValueError(
+                f"the checkpoint is of {path}, no network of Pinpoint's: import its module before load()"
+            ) from error
         raise ValueError(f"the checkpoint does not fit the networks of this version: {error}") from error
     facts = ModelFacts(
         class_names=names,

@@ -352,6 +352,17 @@ def test_unknown_loss_lists_the_names(capsys, monkeypatch) -> None:
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "wrong", "meant"),
+    [("box", "HybridLoss", "gama", "gamma"), ("classification", "FocalLoss", "gamm", "gamma")],
+)
+def test_options_of_the_chosen_loss_are_known(option: str, name: str, wrong: str, meant: str) -> None:
+    loss = f"--model.loss.{option}"
+    said = f"no option {loss}.{wrong}; did you mean {loss}.{meant}"
+    with pytest.raises(ValueError, match=said):
+        DetectionCLI(["--data=ScenesDataModule", f"{loss}={name}", f"{loss}.{wrong}=2"])
+
+
 def test_missing_config_file(capsys, monkeypatch) -> None:
     assert "absent.yaml" in fails(capsys, monkeypatch, train.main, ["--config=absent.yaml"])
 

@@ -60,7 +60,10 @@ class Backbone(nn.Module):
 
         if not timm.is_model(name):
             close = get_close_matches(name, timm.list_models(), 8, 0.6)
-            raise ValueError(f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}")
+            raise ValueError(
+                f"timm has no backbone {name!r}; names like it: {', '.join(close) or 'none'}; "
+                "one of your own is known once its module is imported"
+            )
         levels, options = _levels(name, strides, in_channels, image_size)
         if isinstance(pretrained, Path):
             with torch.device("meta"):

@@ -26,6 +26,8 @@ import detector.training.pictures
 import detector.training.progress  # noqa: F401
 from datamodules.base import DetectionDataModule
 from detector.networks.base import DetectionNetwork
+from losses.classification import ClassificationLoss
+from losses.regression import BoxLoss
 from pinpoint.cli.arguments import chosen_class, chosen_options
 from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
 from pinpoint.cli.wrong_values import explain_value, kinds_in
@@ -38,6 +40,8 @@ _CLASSES = (Callback, Logger, torch.optim.Optimizer, DetectionDataModule, Detect
 _CHOSEN: dict[str, tuple[type, set[str]]] = {
     "data": (DetectionDataModule, {"seed"}),
     "model.network": (DetectionNetwork, {"num_classes", "image_size"}),
+    "model.loss.box": (BoxLoss, set()),
+    "model.loss.classification": (ClassificationLoss, set()),
 }
 """Sections with a class of the recipe's choice, and its arguments that come from elsewhere."""
 
@@ -83,7 +87,7 @@ class Parser(LightningArgumentParser):
         """
         self._action_groups = sorted(self._action_groups, key=lambda group: "trainer" in _dests(group))
         others = str(super().format_help(*args, **kwargs))
-        return "\n\n".join([*(self._section_help(section) for section in _CHOSEN), others]).lstrip()
+        return "\n\n".join([*filter(None, map(self._section_help, _CHOSEN)), others]).lstrip()
 
     def _section_help(self, section: str) -> str:
         """The options of the class that is chosen for a section; empty for none."""
@@ -173,8 +177,9 @@ class Parser(LightningArgumentParser):
         if name.startswith("data.") and chosen is None:
             return f"{option} needs a recipe that names the format of your data:\n{recipe_table()}"
         known = [known.lstrip("-") for known in self._option_string_actions if known.startswith("--")]
-        if (network := _chosen_class(self.given, "model.network")) is not None:
-            known += _options(network, "model.network")
+        for section in _CHOSEN.keys() - {"data"}:
+            if (kind := _chosen_class(self.given, section)) is not None:
+                known += _options(kind, section)
         if chosen is not None:
             known += _options(chosen, "data")
             leaf = name.split(".")[1] if "." in name else ""
@@ -191,7 +196,8 @@ class Parser(LightningArgumentParser):
         for one in known:
             leaves.setdefault(one.rpartition(".")[2], []).append(one)
         for leaf in get_close_matches(name.rpartition(".")[2], leaves, 2, 0.8):
-            close += [one for one in leaves[leaf] if one not in close]
+            close += leaves[leaf]
+        close = list(dict.fromkeys(close))
         meant = f"did you mean {' or '.join(f'--{one}' for one in close[:3])}?" if close else "see --help"
         section = name.rpartition(".")[0]
         beside = [

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tiny import Run
 from torch import Tensor
@@ -347,3 +348,14 @@ def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not fit the networks of this version"):
         load(tmp_path / "other.ckpt")
+
+
+def test_a_network_of_ones_own_is_named(run: Run, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(run.best))
+    config = yaml.safe_load(checkpoint["config"])
+    config["model"]["network"]["class_path"] = "mine.MyNet"
+    torch.save(checkpoint | {"config": yaml.safe_dump(config)}, tmp_path / "own.ckpt")
+    with pytest.raises(
+        ValueError, match=r"^the checkpoint is of mine\.MyNet, no network of Pinpoint's: import"
+    ):
+        load(tmp_path / "own.ckpt")
