@@ -174,7 +174,7 @@ def make_images(folder: Path, count: int, quality: int) -> list[Path]:
 
             image = draw_scene(str(number), (1080, 1920)).image[..., ::-1]
         paths.append(folder / f"{number}.jpg")
-        cv2.imwrite(str(paths[-1]), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        paths[-1].write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
     return paths
 
 

@@ -132,7 +132,8 @@ def make_images(folder: Path, count: int) -> None:
         for k in (1, 4, 16, 64):
             noise = rng.normal(0, 6 * k**0.4, (-(-SIZE[0] // k), -(-SIZE[1] // k), 3)).astype(np.float32)
             image += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / f"{i:04d}.jpg"), np.clip(image + 120, 0, 255).astype(np.uint8))
+        content = cv2.imencode(".jpg", np.clip(image + 120, 0, 255).astype(np.uint8))[1]
+        (folder / f"{i:04d}.jpg").write_bytes(content.tobytes())
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.files import write_whole
 from evaluation.matching import Boxes, Ints, Reals, find_pairs, match, rank_in_class
 from evaluation.results import Results
 
@@ -125,7 +126,7 @@ def write_submission(folder: Path, detections: Mapping[str, Rows]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in detections.items():
         lines = (f"{x:.3f},{y:.3f},{w:.3f},{h:.3f},{s:.6f},{c:.0f},-1,-1\n" for x, y, w, h, s, c in rows)
-        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+        write_whole(folder / f"{name}.txt", lines)
 
 
 def annotation_files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ C classes, K groups, H x W pixels.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,13 @@ def attempt(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         warnings.warn(f"the picture {name} cannot be drawn: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def as_png(figure: Figure) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def draw_sizes(scores: Mapping[str, float]) -> Figure:

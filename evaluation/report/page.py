@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from evaluation.analysis import Analysis
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
 from evaluation.errors import ERRORS
-from evaluation.report.figures import attempt, draw_all
+from evaluation.files import write_whole
+from evaluation.report.figures import as_png, attempt, draw_all
 from evaluation.report.pictures import LoadImage, worst_images
 from evaluation.results import Results
 from evaluation.tables import Cell, cell_text, limit_names, range_title
@@ -52,12 +51,11 @@ def write_report(
     """
     figures = draw_all(results, scores, analysis, load_image, worst)
     images = worst_images(results, analysis.shown, worst)
-    (folder / "figures").mkdir(exist_ok=True)
     pictures = {}
     for name, figure in figures.items():
         with attempt(name):
-            png = _png(figure)
-            (folder / "figures" / f"{name}.png").write_bytes(png)
+            png = as_png(figure)
+            write_whole(folder / "figures" / f"{name}.png", png)
             pictures[name] = base64.b64encode(png).decode("ascii")
     overall = ["AP", *(f"AP{percent}" for percent in IOU_PERCENT), *limit_names(scores)]
     page = TEMPLATES.get_template("page.html").render(
@@ -72,7 +70,7 @@ def write_report(
         pictures=pictures,
         worst_names=[file_names[image_id] for image_id in results.image_ids[images].tolist()],
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_whole(folder / "report.html", page)
 
 
 def _class_rows(scores: Mapping[str, float], analysis: Analysis) -> Iterable[Sequence[Cell]]:
@@ -88,9 +86,3 @@ def _error_rows(analysis: Analysis) -> Iterable[Sequence[Cell]]:
     for name, costs in analysis.error_costs.items():
         title = name if name == "all" else range_title(name)
         yield f"AP50 lost, {title}", *(costs[error] for error in ERRORS)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -12,6 +12,7 @@ import numpy as np
 from evaluation import visdrone
 from evaluation.coco import IOU_PERCENT, SIDE_RANGES
 from evaluation.difference import Difference
+from evaluation.files import write_whole
 from evaluation.results import Results
 from evaluation.tables import Cell, limit_names, plain, range_title
 
@@ -90,9 +91,8 @@ def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
         path: file to write.
         metrics: nested mappings and sequences of strings, numbers, booleans and None.
     """
-    path.write_text(
-        json.dumps(_jsonable(metrics), indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8"
-    )
+    text = json.dumps(_jsonable(metrics), indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(path, text + "\n")
 
 
 def write_predictions(path: Path, results: Results, category_ids: Sequence[int]) -> None:
@@ -116,8 +116,7 @@ def write_predictions(path: Path, results: Results, category_ids: Sequence[int])
     )
     keys = ("image_id", "category_id", "bbox", "score")
     rows = (dict(zip(keys, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True))
-    with path.open("w", encoding="utf-8") as file:
-        file.write("[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n")
+    write_whole(path, "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n")
 
 
 def _jsonable(value: object) -> object:

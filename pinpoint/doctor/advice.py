@@ -7,7 +7,6 @@ import math
 import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,12 +115,11 @@ def advise(
     return [one for one in advice if one.key[:2] != ("model", "network") or ".".join(one.key) in network]
 
 
-def write_yaml(advice: Sequence[Advice], path: Path, command: str) -> None:
-    """Write options with their reasons as comments.
+def as_yaml(advice: Sequence[Advice], command: str) -> str:
+    """Options as YAML, with their reasons as comments.
 
     Args:
         advice: the options.
-        path: file to be written.
         command: the command line that reads it.
     """
     lines = [
@@ -142,7 +140,7 @@ def write_yaml(advice: Sequence[Advice], path: Path, command: str) -> None:
         )
         lines.append(f"{indent}{name}: {json.dumps(item.value, ensure_ascii=False)}")
         above = item.key
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def _image_size(train: Objects, recipe: tuple[int, int]) -> tuple[tuple[int, int], str]:

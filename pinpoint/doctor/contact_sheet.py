@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from datamodules.base import DetectionDataModule
 from datamodules.drawing import GREY, as_rgb, class_colour, draw_boxes, hatch_boxes
+from evaluation.files import write_whole
 from pinpoint.cli.errors import user_errors
 from pinpoint.cli.recipes import data_module
 
@@ -53,7 +54,13 @@ def main(args: Sequence[str] | None = None) -> None:
     module.prepare_data()
     module.setup("fit")
     sheet = draw_sheet(module, options.count)
-    cv2.imwrite(str(options.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    # Not by cv2.imwrite, which says that all is well when the disk is full.
+    whole, content = cv2.imencode(options.output.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    if not whole:
+        raise ValueError(
+            f"{options.output} cannot hold so large a picture: give a .png file, or fewer samples"
+        )
+    write_whole(options.output, content.tobytes())
     print(f"{options.output}: {sheet.shape[1]}x{sheet.shape[0]} pixels")
 
 

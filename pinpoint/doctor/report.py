@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
+from evaluation.files import write_whole
+from evaluation.report.figures import as_png
 from evaluation.tables import markdown
 from pinpoint.cli.calling import called
-from pinpoint.doctor.advice import advise, write_yaml
+from pinpoint.doctor.advice import advise, as_yaml
 from pinpoint.doctor.diagnosis import Diagnosis
 from pinpoint.doctor.figures import draw_overview, draw_pairs
 from pinpoint.doctor.findings import KINDS, by_kind
@@ -18,6 +21,9 @@ from pinpoint.doctor.objects import percentiles
 
 EXAMPLES = 5
 """Findings of a kind that the report shows; `findings.csv` has them all."""
+
+FILES = {"report.md", "findings.csv", "groups.csv", "advice.yaml", "overview.png", "near_duplicates.png"}
+"""All that a report may consist of."""
 
 
 def write_report(
@@ -37,27 +43,23 @@ def write_report(
         recipes: the recipes that the advice comes after.
         command: how the doctor was called.
         network: options of the recipes' network, see `advise`.
+
+    Raises:
+        OSError: a file cannot be written; an earlier one stays as it is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in ("groups.csv", "advice.yaml", "near_duplicates.png", "overview.png"):
-        (folder / left).unlink(missing_ok=True)  # of an earlier call, which this one may not write again
-    with (folder / "findings.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("severity", "kind", "split", "image", "message"))
-        for kind, group in by_kind(result.findings).items():
-            table.writerows((KINDS[kind].severity, *astuple(finding)) for finding in group)
+    header = ("severity", "kind", "split", "image", "message")
+    files: dict[str, str | bytes] = {"findings.csv": _table(header, _rows(result))}
     if result.groups:
-        with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(("file", "group"))
-            table.writerows((member, names[0]) for names in result.groups for member in names)
+        members = ((member, names[0]) for names in result.groups for member in names)
+        files["groups.csv"] = _table(("file", "group"), members)
     lines = [f"# The doctor on {name}", "", f"    {command}", ""]
     if result.objects:
-        draw_overview(result.objects, result.class_names, result.image_size).savefig(folder / "overview.png")
+        overview = draw_overview(result.objects, result.class_names, result.image_size)
+        files["overview.png"] = as_png(overview)
         lines += [_statistics(result), "", "![statistics](overview.png)", ""]
     lines += ["## Findings", "", *_findings(result)]
     if result.leaks:
-        draw_pairs(result.leaks).savefig(folder / "near_duplicates.png")
+        files["near_duplicates.png"] = as_png(draw_pairs(result.leaks))
         lines += [
             "## Validation images (left) seen in training (right), the most alike first",
             "",
@@ -68,13 +70,17 @@ def write_report(
     if train and (advice := advise(train, result.class_names, result.image_size, network)):
         path = folder / "advice.yaml"
         configs = " ".join(f"--config {recipe}" for recipe in (*recipes, path))
-        write_yaml(advice, path, f"{shlex.join(called('train'))} {configs}")
+        files[path.name] = as_yaml(advice, f"{shlex.join(called('train'))} {configs}")
         rows = [
             (".".join(item.key).replace(".init_args", ""), str(item.value), item.reason) for item in advice
         ]
         lines += ["## Advice", "", markdown(["option", "value", "why"], rows), ""]
         lines += [f"As a configuration: `{path.name}`, to be given to train.py after the recipe.", ""]
-    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    files["report.md"] = "\n".join(lines)
+    for file_name, content in files.items():
+        write_whole(folder / file_name, content)
+    for file_name in FILES - files.keys():
+        (folder / file_name).unlink(missing_ok=True)  # of an earlier call
 
 
 def summary(result: Diagnosis) -> Iterator[str]:
@@ -86,6 +92,20 @@ def summary(result: Diagnosis) -> Iterator[str]:
         yield f"{KINDS[kind].severity:8}{len(group):6}  {KINDS[kind].title}; the first: {group[0].message}"
     if not groups:
         yield "nothing is wrong"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A CSV file."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(header)
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _rows(result: Diagnosis) -> Iterator[Sequence[str]]:
+    for kind, group in by_kind(result.findings).items():
+        yield from ((KINDS[kind].severity, *astuple(finding)) for finding in group)
 
 
 def _findings(result: Diagnosis) -> Iterator[str]:

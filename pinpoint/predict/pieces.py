@@ -9,8 +9,8 @@ from types import TracebackType
 import torch
 
 from detector.postprocess import Detections
+from evaluation.files import write_whole
 from pinpoint.predict.found import Found
-from pinpoint.predict.outputs.files import write_whole
 from pinpoint.predict.sources import Item
 
 NAME = "unfinished.jsonl"

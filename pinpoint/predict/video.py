@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datamodules.problems import DataError
 from detector.exported import need
-from pinpoint.predict.outputs.files import draft_of
+from evaluation.files import draft_of
 
 CODECS = ("libx264", "mpeg4")
 """Encoders, the better one first; which there are depends on how FFmpeg was built."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from datamodules.images.windows import Source, open_image
 from datamodules.problems import DataError
+from evaluation.files import write_whole
 from pinpoint.predict.found import Found
 from pinpoint.predict.journal import Journal
 from pinpoint.predict.outputs import geojson
 from pinpoint.predict.outputs.each import EACH
-from pinpoint.predict.outputs.files import write_whole
 from pinpoint.predict.outputs.pictures import picture
 from pinpoint.predict.outputs.together import TOGETHER
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from evaluation_cases import annotations, detections, random_image
+from full_disk import full_disk
 
 from evaluation.coco import CocoScores
 from evaluation.report.text import format_table, write_metrics, write_predictions
@@ -103,3 +104,19 @@ def test_predictions_keep_every_bit(tmp_path):
 def test_what_is_no_metric_is_refused(tmp_path, value):
     with pytest.raises(TypeError):
         write_metrics(tmp_path / "metrics.json", {"value": value})
+
+
+def test_a_full_disk_leaves_the_files_before_and_is_said_with_the_name(tmp_path):
+    metrics, predictions = tmp_path / "metrics.json", tmp_path / "predictions.json"
+    metric = CocoScores(["a", "b"])
+    metric.update(9, detections([[1, 2, 4, 8]], [0.5], [1]), annotations())
+    results = metric.gather()
+    write_metrics(metrics, {"AP": 0.25})
+    write_predictions(predictions, results, [1, 2])
+    before = predictions.read_text()
+    with pytest.raises(OSError, match=r"metrics\.json'"), full_disk():
+        write_metrics(metrics, {"AP": 0.5})
+    with pytest.raises(OSError, match=r"predictions\.json'"), full_disk():
+        write_predictions(predictions, results, [3, 4])
+    assert strict(metrics.read_text()) == {"AP": 0.25}
+    assert predictions.read_text() == before

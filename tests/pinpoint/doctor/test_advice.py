@@ -9,7 +9,7 @@ import yaml
 from datamodules.modules import CocoDataModule
 from pinpoint.cli.arguments import tidy
 from pinpoint.cli.parser import network_options
-from pinpoint.doctor.advice import advise, write_yaml
+from pinpoint.doctor.advice import advise, as_yaml
 from pinpoint.doctor.diagnosis import examine
 from pinpoint.doctor.objects import Objects
 from pinpoint.doctor.stand_ins import main as write_stand_ins
@@ -158,10 +158,9 @@ def test_no_objects_no_advice():
     assert advise(objects([], empty=3), ["a"], (640, 640), NETWORK) == []
 
 
-def test_the_yaml_says_what_the_advice_says(tmp_path):
+def test_the_yaml_says_what_the_advice_says():
     advice = advise(objects([30] * 100), ["a"], (640, 640), NETWORK)
-    write_yaml(advice, tmp_path / "advice.yaml", "python train.py")
-    config = yaml.safe_load((tmp_path / "advice.yaml").read_text())
+    config = yaml.safe_load(as_yaml(advice, "python train.py"))
     for item in advice:
         value = config
         for name in item.key:
@@ -179,7 +178,7 @@ def test_stand_ins_are_enough_for_annotations(tmp_path):
     write_stand_ins([str(file), str(tmp_path / "images")])
     module = CocoDataModule(tmp_path / "images", file, tmp_path / "images", file)
     result = examine(module, annotations_only=True)
-    assert result.findings == []
+    assert {finding.kind for finding in result.findings} == {"leak"}  # both splits are the same files
     assert result.objects["train"].sizes.tolist() == [[300, 400], [301, 400], [302, 400]]
     with pytest.raises(FileExistsError):
         write_stand_ins([str(file), str(tmp_path / "images")])

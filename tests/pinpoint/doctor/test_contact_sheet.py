@@ -1,9 +1,13 @@
+from contextlib import ExitStack
+
 import cv2
 import numpy as np
 import pytest
+from full_disk import full_disk
 
 from datamodules.drawing import GREY, HATCH, class_colour, draw_boxes, hatch_boxes
 from datamodules.transforms.augment import Augment
+from pinpoint.doctor import contact_sheet
 from pinpoint.doctor.contact_sheet import draw_sheet, main
 
 SCENES = [
@@ -37,6 +41,25 @@ def test_command_writes_a_picture(tmp_path, capsys):
     height, width, _ = cv2.imread(str(output)).shape
     assert (width, height) == (2 * 84, 2 * 68 + 44)
     assert "168x180 pixels" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    with ExitStack() as stack:
+
+        def draw(module, count):
+            stack.enter_context(full_disk())
+            return np.zeros((64, 80, 3), np.uint8)
+
+        monkeypatch.setattr(contact_sheet, "draw_sheet", draw)
+        with pytest.raises(OSError, match=r"sheet\.png'"):
+            main([*SCENES, f"--data.root={tmp_path / 'scenes'}", "--output", str(tmp_path / "sheet.png")])
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_a_sheet_too_large_for_its_format(tmp_path, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "draw_sheet", lambda *_: np.zeros((2, 66_000, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"sheet\.jpg cannot hold so large a picture: give a \.png file"):
+        main([*SCENES, f"--data.root={tmp_path / 'scenes'}", "--output", str(tmp_path / "sheet.jpg")])
 
 
 def test_sheet_shows_what_the_network_sees(coco_folder):

@@ -11,14 +11,17 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from full_disk import full_disk
 from PIL import Image
 from tiny import TINY_MODEL
 
 import train
 from datamodules.records import Record
 from pinpoint.doctor.__main__ import main
-from pinpoint.doctor.findings import KINDS
+from pinpoint.doctor.diagnosis import Diagnosis
+from pinpoint.doctor.findings import KINDS, Finding
 from pinpoint.doctor.pixels import read_pixels, unusual_modes
+from pinpoint.doctor.report import write_report
 
 CUSTOM = Path(__file__).resolve().parents[3] / "configs" / "custom.yaml"
 HEIGHT, WIDTH = 96, 128
@@ -374,3 +377,17 @@ def test_no_objects_in_training(tmp_path):
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match=r"there is no option --data\.nope"):
         main([f"--config={CUSTOM}", "--data.nope=1"])
+
+
+def test_a_full_disk_leaves_the_report_before(tmp_path):
+    def write(message):
+        result = Diagnosis(["a"], (96, 128), findings=[Finding("empty", "train", "", message)])
+        result.groups = [["a.jpg", message]]
+        write_report(result, tmp_path, "data", [], "doctor", [])
+
+    write("first")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"findings.csv", "groups.csv", "report.md"}
+    with pytest.raises(OSError, match=r"findings\.csv'"), full_disk():
+        write("second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

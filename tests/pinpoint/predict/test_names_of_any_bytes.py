@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.files import write_whole
 from pinpoint.predict.found import Found
 from pinpoint.predict.outputs.each import EACH
-from pinpoint.predict.outputs.files import write_whole
 from pinpoint.predict.outputs.together import TOGETHER
 
 NAME = os.fsdecode(b"caf\xe9 1")

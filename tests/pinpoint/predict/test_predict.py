@@ -18,11 +18,12 @@ from datamodules.images import windows
 from detector.inference import Model, ModelFacts
 from detector.postprocess import Detections, Postprocess
 from evaluation.coco import CocoScores
+from evaluation.files import write_whole
 from pinpoint.__main__ import main as pinpoint
 from pinpoint.cli import evaluate
 from pinpoint.predict import predict as command
 from pinpoint.predict.__main__ import main
-from pinpoint.predict.outputs import each, files
+from pinpoint.predict.outputs import each
 from pinpoint.predict.video import VideoWriter
 
 FACTS = ModelFacts(("red", "pink"), (48, 64), (0.5, 0.5), Postprocess().arguments())
@@ -261,7 +262,7 @@ def test_a_full_disk_leaves_what_is_done(eye: Eye, photos: Path, tmp_path: Path,
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(path)
-        files.write_whole(path, content)
+        write_whole(path, content)
 
     options = ["--save", "labelme", "--batch_size", "2"]
     with monkeypatch.context() as patch:
@@ -281,18 +282,6 @@ def test_a_folder_that_cannot_be_written_to(eye: Eye, photos: Path, tmp_path: Pa
     with pytest.raises(ValueError, match=r"file/out cannot be written to \(Not a directory\)"):
         predict(photos, tmp_path / "file" / "out")
     assert eye.seen == 0
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    def parts():
-        yield "half"
-        raise OSError(errno.ENOSPC, "full")
-
-    files.write_whole(tmp_path / "a.txt", "before")
-    with pytest.raises(OSError, match="full"):
-        files.write_whole(tmp_path / "a.txt", parts())
-    assert (tmp_path / "a.txt").read_text() == "before"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 # The command line

@@ -22,7 +22,7 @@ def write_whole(path: Path, content: bytes | str | Iterable[str]) -> None:
         content: bytes, a text, or the parts of a text.
 
     Raises:
-        OSError: it cannot be written; what was there before stays.
+        OSError: it cannot be written, with its name; what was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)
@@ -34,6 +34,9 @@ def write_whole(path: Path, content: bytes | str | Iterable[str]) -> None:
             with draft.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines([content] if isinstance(content, str) else content)
         os.replace(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        # A full disk names no file at all, and nobody knows the draft.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(draft)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
