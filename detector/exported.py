@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from detector.facts import ModelFacts
-from detector.intact import is_configuration
+from detector.intact import check_sums, is_configuration
 from detector.postprocess import Detections
+from detector.sealed import require_unchanged
 
 METADATA, METADATA_PREFIX = "pinpoint", "pinpoint."
 """Where an OpenVINO file keeps our metadata, and how their names in an ONNX file begin.
@@ -58,18 +59,20 @@ class ExportedForward:
         path: .onnx, .xml (OpenVINO, its .bin beside it) or .pt2.
 
     Attributes:
+        path: of the file.
         facts: what it knows of itself.
         config: configuration of the training, YAML.
 
     Raises:
-        ValueError: no such file, one that cannot be read, or one that export.py did not write.
+        ValueError: no such file, one that cannot be read or is damaged, or one that export.py did not write.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"no file at {path}: give one that export.py wrote")
+        self.path = path
         try:
-            self.run, metadata = OPENERS[path.suffix.lower()](path)
+            self._run, metadata = OPENERS[path.suffix.lower()](path)
         except ValueError:
             raise
         except Exception as error:
@@ -83,13 +86,37 @@ class ExportedForward:
             raise ValueError(f"{path} was not written by export.py: its config is not a configuration")
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) uint8 RGB to logits (B, A, C) and boxes (B, A, 4) xyxy pixels of the input."""
-        boxes, scores = self.run(images.contiguous(), ["boxes", "scores"])
+        """(B, 3, H, W) uint8 RGB to logits (B, A, C) and boxes (B, A, 4) xyxy pixels of the input.
+
+        Raises:
+            ValueError: see `run`.
+        """
+        boxes, scores = self.run(images, ["boxes", "scores"])
         return torch.logit(scores), boxes
 
+    def run(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """(B, 3, H, W) uint8 RGB and the names of the outputs wanted to these outputs.
+
+        Raises:
+            ValueError: the runtime cannot, most often for images that are too small.
+        """
+        try:
+            return self._run(images.contiguous(), names)
+        except Exception as error:  # of a kind of each runtime's own
+            size = " x ".join(map(str, images.shape))
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(
+                f"{self.path} cannot be run on images of {size} (batch, channels, height, width): both sides "
+                f"must be larger than the largest stride of its network ({reason})"
+            ) from error
+
     def suppressed(self, images: Tensor) -> list[Detections]:
-        """What a file with suppression inside finds in each of (B, 3, H, W) uint8 RGB images."""
-        (rows,) = self.run(images.contiguous(), ["detections"])
+        """What a file with suppression inside finds in each of (B, 3, H, W) uint8 RGB images.
+
+        Raises:
+            ValueError: see `run`.
+        """
+        (rows,) = self.run(images, ["detections"])
         rows = rows[rows[:, 5].argsort(descending=True, stable=True)]
         most = self.facts.postprocess["max_detections"]
         found = (rows[rows[:, 0] == image][:most] for image in range(len(images)))
@@ -98,15 +125,19 @@ class ExportedForward:
 
 def _open_onnx(path: Path) -> tuple[Run, dict[str, str]]:
     runtime = need("onnxruntime", "onnx")
+    require_unchanged(path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # warnings about the graph are of no use to who runs it
+    quiet = runtime.RunOptions()
+    quiet.log_severity_level = 4  # what goes wrong is raised as well
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in wanted if name in runtime.get_available_providers()]
     session = runtime.InferenceSession(path, options, providers)
 
     def run(images: Tensor, names: Sequence[str]) -> list[Tensor]:
-        return [torch.from_numpy(output) for output in session.run(names, {"images": images.numpy()})]
+        outputs = session.run(names, {"images": images.numpy()}, quiet)
+        return [torch.from_numpy(output) for output in outputs]
 
     found = session.get_modelmeta().custom_metadata_map
     return run, {name: found.get(METADATA_PREFIX + name, "") for name in METADATA_FILES}
@@ -114,6 +145,10 @@ def _open_onnx(path: Path) -> tuple[Run, dict[str, str]]:
 
 def _open_openvino(path: Path) -> tuple[Run, dict[str, str]]:
     openvino = need("openvino", "openvino")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ValueError(f"{path} cannot be read: its weights, {weights.name}, must lie beside it")
+    require_unchanged(path)
     core = openvino.Core()
     model = core.read_model(path)
     keys = {name: [METADATA, name] for name in METADATA_FILES}
@@ -134,6 +169,10 @@ def _open_openvino(path: Path) -> tuple[Run, dict[str, str]]:
 
 
 def _open_program(path: Path) -> tuple[Run, dict[str, str]]:
+    try:
+        check_sums(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: is the file complete and unchanged? ({error})") from error
     files = dict.fromkeys(METADATA_FILES.values(), "")
     module = torch.export.load(path, extra_files=files).module()
 

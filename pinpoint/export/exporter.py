@@ -16,6 +16,7 @@ from detector.facts import ModelFacts
 from detector.inference import load
 from detector.networks.base import DetectionNetwork
 from detector.postprocess import Postprocess
+from detector.sealed import seal
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.export.gate import Comparison, ValidationImages, compare
 from pinpoint.export.graph import save_program, trace
@@ -178,6 +179,7 @@ def _write_graph(
     else:
         read = to_openvino(model, calibration)
         save_openvino(read, draft, metadata, half=wish.half, exact=wish.exact)
+    seal(draft)
 
 
 def _check(wish: Wish, images: ValidationImages, draft: Path) -> Comparison:
