@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,8 +94,8 @@ def model_card(described: Mapping[str, Any], licence: str, compared: Comparison 
         licence: of the weights, by the hub's name for it.
         compared: scores on the validation images; None if there are none.
     """
-    names, config = described["class_names"], described["config"]
-    data = config["data"]
+    names, config = ", ".join(map(_plain, described["class_names"])), described["config"]
+    data, channels = config["data"], _channels(config["model"]["network"])
     height, width = data["init_args"]["image_size"]
     drawn = data["init_args"]["augment"].items()
     augmentations = ", ".join(f"{name} {value}" for name, value in drawn if value) or "none"
@@ -104,10 +106,10 @@ pipeline_tag: object-detection
 tags: [object-detection, small-objects, aerial, pinpoint]
 ---
 
-# Detector of {", ".join(names)}
+# Detector of {names}
 
 An anchor-free detector for small objects, trained with Pinpoint: {_network(config["model"]["network"])},
-input {height} x {width} pixels (height x width), RGB.
+input {height} x {width} pixels (height x width), {channels}.
 
 ## Use
 
@@ -117,11 +119,12 @@ input {height} x {width} pixels (height x width), RGB.
     model = load("hf://ORGANISATION/NAME")  # or the path of this folder
     detections = model.predict("image.jpg")  # boxes (xyxy pixels of the image), scores, labels, names
 
-Images are letterboxed to the input size (grey, centred), RGB in [0, 1]; normalisation is part of the network.
+Images are letterboxed to the input size (grey, centred), {channels}, in [0, 1]; normalisation is part of the
+network.
 
 ## Data
 
-Classes, in the order of their indices: {", ".join(names)}.
+Classes, in the order of their indices: {names}.
 Read by `{data["class_path"].rpartition(".")[2]}`, in training with these augmentations: {augmentations}.
 
 ## Scores
@@ -151,6 +154,21 @@ def _network(section: Mapping[str, Any]) -> str:
     return f"{kind} of {', '.join(told)}"
 
 
+def _channels(section: Mapping[str, Any]) -> str:
+    """What the images of a network are."""
+    count = section.get("init_args", section).get("in_channels", 3)
+    return {1: "the mean of RGB", 3: "RGB"}.get(count, f"{count} channels")
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is, in one line and within a table."""
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", " ".join(text.split()))
+
+
+def _share(score: float) -> str:
+    return "no such object" if math.isnan(score) else f"{score:.3f}"
+
+
 def _scores(compared: Comparison | None) -> str:
     if compared is None:
         return "Not scored when this folder was written."
@@ -158,15 +176,15 @@ def _scores(compared: Comparison | None) -> str:
         f"COCO's protocol on {compared.images} validation images, in pixels of the original images; sizes "
         "are square roots of object areas. Ignored regions count as crowds."
     )
-    rows = [f"| {text} | {compared.scores[f'AP{name}']:.3f} |" for name, text in SIZES.items()]
-    rows.append(f"| AP50 | {compared.scores['AP50']:.3f} |")
+    rows = [f"| {text} | {_share(compared.scores[f'AP{name}'])} |" for name, text in SIZES.items()]
+    rows.append(f"| AP50 | {_share(compared.scores['AP50'])} |")
     by_class = [
-        f"| {name.removeprefix('AP/')} | {value:.3f} |"
+        f"| {_plain(name.removeprefix('AP/'))} | {_share(value)} |"
         for name, value in compared.scores.items()
         if name.startswith("AP/")
     ]
     table = ["| size | AP |", "|---|---|", *rows, "", "| class | AP |", "|---|---|", *by_class]
-    return "\n".join((protocol, "", *table)).replace("nan", "no such object")
+    return "\n".join((protocol, "", *table))
 
 
 def _weights(checkpoint: Mapping[str, Any], half: bool) -> dict[str, torch.Tensor]:
