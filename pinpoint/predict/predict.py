@@ -15,6 +15,7 @@ from detector.exported import need
 from detector.inference import Model, load
 from detector.postprocess import Suppression
 from detector.tiling.views import Merge, Tiling
+from detector.weights import HUB_CONFIG, HUB_WEIGHTS
 from pinpoint.predict import pieces
 from pinpoint.predict.journal import Journal
 from pinpoint.predict.outputs import geojson
@@ -148,10 +149,18 @@ def _arguments(wish: Wish, look: Look) -> dict[str, Any]:
     local = file.exists()
     return {
         "checkpoint": str(file.resolve()) if local else wish.checkpoint,
-        "written": file.stat().st_mtime_ns if local else None,
+        "written": [part.stat().st_mtime_ns for part in _parts(file)] if local else None,
         "threshold": [round(score, 6) for score in look.thresholds.tolist()],
         "track": wish.track,
         **asdict(look.tiling),
         "suppression": wish.suppression,
         "class_agnostic": wish.class_agnostic,
     }
+
+
+def _parts(model: Path) -> list[Path]:
+    """The files that a model is made of: several for a shared folder, and for OpenVINO."""
+    if model.is_dir():
+        return [model / HUB_WEIGHTS, model / HUB_CONFIG]
+    weights = [model.with_suffix(".bin")] if model.suffix.lower() == ".xml" else []
+    return [model, *weights]
