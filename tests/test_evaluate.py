@@ -121,6 +121,14 @@ def test_results_are_named_after_what_was_scored() -> None:
     )
 
 
+def test_results_of_a_hub_folder_have_its_whole_name(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "det-v1.2"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for path in (folder, Path(".")):
+        assert results_folder(path, "val", []) == tmp_path / "evaluation_val_det-v1.2"
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_scoring(
     run: Run, tmp_path, capsys, monkeypatch
 ) -> None:

@@ -174,6 +174,16 @@ def _recipe(value: str) -> dict[str, Any]:
     return recipe if isinstance(recipe, dict) else {}
 
 
+def place_and_name(checkpoint: Path) -> tuple[Path, str]:
+    """Folder that a model lies in, and its name for those of results: of a file without the ending.
+
+    Args:
+        checkpoint: file, or folder of `export.py --format hub`, whose name may have dots in it.
+    """
+    path = checkpoint.resolve()
+    return path.parent, path.name if path.is_dir() else path.stem
+
+
 def results_label(args: Sequence[str]) -> list[str]:
     """Words that tell results apart, for the names of folders: one for each option that changes them.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinpoint.cli.arguments import results_label, tidy
+from pinpoint.cli.arguments import place_and_name, results_label, tidy
 from pinpoint.cli.tiled import add_options, read_options, score_views
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def results_folder(
     """
     from detector.exported import is_exported  # late, see `main`
 
-    place = checkpoint.resolve().parent
-    name = checkpoint.name if is_exported(checkpoint) else checkpoint.stem
+    place, name = place_and_name(checkpoint)
+    name = checkpoint.name if is_exported(checkpoint) else name
     parts = ["evaluation", split, *([name] if name != "best" else [])]
     run = place.parent if place.name == "checkpoints" else place
     views = [] if tiling is None or tiling.plain else [tiling.label.replace(" ", "-")]

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 from detector.checkpoint import build, load_checkpoint
-from detector.exported import ExportedForward
+from detector.exported import ExportedForward, is_exported
 from detector.facts import ModelFacts
-from detector.inference import load
+from detector.inference import Model, load
 from detector.networks.base import DetectionNetwork
 from detector.postprocess import Postprocess
 from detector.sealed import seal
+from pinpoint.cli.arguments import place_and_name
 from pinpoint.cli.detection import DetectionCLI
 from pinpoint.export.gate import Comparison, ValidationImages, compare
 from pinpoint.export.graph import save_program, trace
 from pinpoint.export.onnx_file import add_suppression, save_onnx, to_onnx
 from pinpoint.export.openvino_file import save_openvino, to_openvino
+from pinpoint.export.overrides import overridden
 from pinpoint.export.share import write_hub, write_model_card, write_weights
 
 Format = Literal["onnx", "openvino", "pt2", "weights", "hub"]
@@ -74,6 +76,11 @@ class Wish:
         ending = ENDINGS[self.format]
         if self.output is not None and ending.startswith(".") and self.output.suffix != ending:
             raise ValueError(f"--output must end in {ending} for {self.format}, got {self.output}")
+        if self.output is not None and not ending.startswith(".") and is_exported(self.output):
+            raise ValueError(
+                f"--output {self.output} would be taken for another format by its ending: give another name "
+                f"for {self.format}"
+            )
 
     @property
     def exact(self) -> bool:
@@ -93,7 +100,8 @@ class Wish:
         if not checkpoint.exists():
             raise ValueError("give --output: there is no folder of the checkpoint to write to")
         precision = "_half" if self.half else "_int8" if self.int8 else ""
-        return checkpoint.with_name(checkpoint.stem + precision + ENDINGS[self.format])
+        folder, name = place_and_name(checkpoint)
+        return folder / f"{name}{precision}{ENDINGS[self.format]}"
 
     def require_place(self) -> None:
         """Refuse a place where the result would put an end to what is no earlier one.
@@ -119,7 +127,8 @@ def export(wish: Wish, overrides: Sequence[str] = ()) -> list[str]:
 
     Args:
         wish: what to write.
-        overrides: options of train.py that come after the checkpoint's, such as where the images are.
+        overrides: options of train.py that come after the checkpoint's, such as where the images are; see
+            `pinpoint.export.overrides`.
 
     Returns:
         Why the gate refused the result, of which then nothing is left; empty if it passed.
@@ -128,7 +137,7 @@ def export(wish: Wish, overrides: Sequence[str] = ()) -> list[str]:
         ValueError: something that a user can mend.
     """
     wish.require_place()
-    path, checkpoint = wish.path, load_checkpoint(wish.checkpoint)
+    path, checkpoint = wish.path, overridden(load_checkpoint(wish.checkpoint), overrides)
     network, facts = build(checkpoint)
     images = None
     if wish.checked or wish.int8:
@@ -145,7 +154,7 @@ def export(wish: Wish, overrides: Sequence[str] = ()) -> list[str]:
             _write_graph(wish, network, facts, images, draft, metadata)
         if wish.checked:
             assert images is not None
-            compared = _check(wish, images, draft)
+            compared = _check(wish, facts, images, draft)
             print(compared.table(wish.format))
             failures = compared.failures(wish.exact)
             if failures:
@@ -182,9 +191,9 @@ def _write_graph(
     seal(draft)
 
 
-def _check(wish: Wish, images: ValidationImages, draft: Path) -> Comparison:
-    """Run the result beside the checkpoint, both as a user would load them."""
-    reference, candidate = load(wish.checkpoint, "cpu"), load(draft, "cpu")
+def _check(wish: Wish, facts: ModelFacts, images: ValidationImages, draft: Path) -> Comparison:
+    """Run the result beside the checkpoint, both as a user would load them, with the facts of the result."""
+    reference, candidate = Model(load(wish.checkpoint, "cpu").forward, facts), load(draft, "cpu")
     suppressed = None
     if wish.nms:
         assert isinstance(candidate.forward, ExportedForward)

@@ -94,8 +94,9 @@ def add_suppression(model: Model, postprocess: Postprocess) -> None:
     """
     if postprocess.suppression != "nms" or postprocess.class_agnostic:
         raise ValueError(
-            "--nms knows suppression class by class alone, but the checkpoint was trained with another "
-            "model.postprocess: export without --nms"
+            "--nms knows suppression class by class alone, but the checkpoint has another model.postprocess: "
+            "export without --nms, or with --model.postprocess.suppression=nms "
+            "--model.postprocess.class_agnostic=false"
         )
     helper, tensor_types = need("onnx", "onnx").helper, need("onnx", "onnx").TensorProto
     from_array = need("onnx", "onnx").numpy_helper.from_array

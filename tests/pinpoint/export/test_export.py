@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -20,11 +21,10 @@ from detector.checkpoint import build, load_checkpoint
 from detector.exported import ExportedForward
 from detector.inference import Model
 from detector.networks.network import Network
-from detector.postprocess import Postprocess, postprocess
+from detector.postprocess import postprocess
 from pinpoint.cli import evaluate, train
-from pinpoint.export import exporter, graph, onnx_file
+from pinpoint.export import exporter, gate, graph, onnx_file
 from pinpoint.export.__main__ import main
-from pinpoint.export.exporter import Wish
 from pinpoint.export.share import write_hub
 from pinpoint.predict.__main__ import main as predict
 
@@ -177,6 +177,32 @@ def test_every_kind_of_file_scores_alike(run: Run, request, tmp_path: Path) -> N
             assert scores["whole_images"][key] == pytest.approx(whole, abs=1e-3), (name, key)
 
 
+@pytest.mark.slow
+def test_images_that_a_file_cannot_take(onnx_path: Path, program_path: Path) -> None:
+    short = noise(1, 16, 96)  # a side as long as the largest stride
+    for path, images, size in (
+        (program_path, short, "16 x 96"),
+        (onnx_path, short[:, :2], "1 x 2 x 16 x 96"),
+    ):
+        complaint = f"{path.name} cannot be run on images of .*{size} .*larger than the largest stride"
+        with pytest.raises(ValueError, match=complaint):
+            load(path).forward(images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS[:2])
+def test_a_file_carries_its_check_sum(name: str, request, tmp_path: Path) -> None:
+    path = request.getfixturevalue(name)
+    for part in path.parent.glob(f"{path.stem}.{'onnx' if name == 'onnx_path' else '[xb]*'}"):
+        content = bytearray(part.read_bytes())
+        (tmp_path / part.name).write_bytes(content)
+    assert len(load(tmp_path / path.name).facts.class_names) == 3
+    content[len(content) // 2] ^= 1
+    (tmp_path / part.name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path.name} has changed since"):
+        load(tmp_path / path.name)
+
+
 def test_int8_says_what_it_costs(checkpoint: str, tmp_path: Path, capsys) -> None:
     small = write(checkpoint, tmp_path / "int8.onnx", "onnx", "--int8")
     assert "cost" in capsys.readouterr().out
@@ -275,44 +301,6 @@ def test_a_hub_folder_is_a_model_again(run: Run, checkpoint: str, tmp_path: Path
 # What a user can mend
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (["--format=onnx", "--half", "--int8"], "exclude each other"),
-        (["--format=pt2", "--nms"], "for onnx and openvino"),
-        (["--format=onnx", "--images=0"], "at least 1"),
-        (["--format=onnx", "--output=model.xml"], r"must end in \.onnx"),
-    ],
-)
-def test_wishes_that_exclude_each_other(options: list[str], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        main(["--ckpt_path=best.ckpt", *options])
-
-
-def test_no_place_where_something_would_be_lost(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "best_weights.ckpt"
-    checkpoint.write_bytes(b"weights")
-    for name in ("last.ckpt", "other_weights.ckpt", "photo.jpg", "model.onnx", "own.bin", "v.xml", "v.bin"):
-        (tmp_path / name).touch()
-    (tmp_path / "best_weights_hub").mkdir()
-    lost, itself = "is there already and would be lost", "is the checkpoint itself"
-    for form, output, complaint in (
-        ("weights", "last.ckpt", lost),
-        ("weights", "photo.jpg", lost),
-        ("weights", ".", lost),
-        ("weights", "best_weights.ckpt", itself),
-        ("openvino", "own.xml", lost),  # whose weights would be own.bin
-        ("hub", ".", lost),
-        ("hub", "last.ckpt", lost),
-        ("hub", None, lost),  # beside the checkpoint
-    ):
-        with pytest.raises(ValueError, match=complaint):
-            Wish(form, str(checkpoint), None if output is None else tmp_path / output).require_place()
-    free = (("weights", "other_weights.ckpt"), ("onnx", "model.onnx"), ("hub", "new"), ("openvino", "v.xml"))
-    for form, output in free:
-        Wish(form, str(checkpoint), tmp_path / output).require_place()
-
-
 def test_a_hub_folder_keeps_its_authors_folders_to_itself(checkpoint: str, tmp_path: Path) -> None:
     content = load_checkpoint(checkpoint)
     config = yaml.safe_load(content["config"])
@@ -324,13 +312,58 @@ def test_a_hub_folder_keeps_its_authors_folders_to_itself(checkpoint: str, tmp_p
     assert same_predictions(load(tmp_path / "hub", "cpu"), load(checkpoint, "cpu"))
 
 
-def test_onnx_knows_no_other_suppression() -> None:
-    for chosen in ({"suppression": "soft"}, {"class_agnostic": True}):
-        with pytest.raises(ValueError, match="export without --nms"):
-            onnx_file.add_suppression(onnx.ModelProto(), Postprocess(**chosen))
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--halff", "there is no option --halff"),
+        ("--model.network.channels=32", "--model.network.channels=32, trained with 16"),
+        ("--data.image_size=64", r"--data.image_size=\[64, 64\], trained with \[96, 96\]"),
+        ("--model.optimizer.lr=1", "--model.optimizer.lr=1.0, trained with"),
+        ("--config={}", "--model.network.backbone=resnet18, trained with test_efficientnet"),
+    ],
+)
+def test_options_that_would_change_nothing(
+    checkpoint: str, tmp_path: Path, option: str, complaint: str
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: {network: {init_args: {backbone: resnet18}}}")
+    out = ["--format=weights", f"--output={tmp_path / 'weights.ckpt'}", "--unchecked"]
+    with pytest.raises(ValueError, match=complaint):
+        main(["--ckpt_path", checkpoint, *out, option.format(recipe)])
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+@pytest.mark.slow
+def test_a_file_has_the_postprocessing_asked_for(checkpoint: str, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    def compare(reference: Model, *others):
+        seen.append(reference.postprocess.arguments())
+        return gate.compare(reference, *others)
+
+    monkeypatch.setattr(exporter, "compare", compare)
+    names = {"score_threshold": 0.02, "nms_iou": 0.5, "max_detections": 7}
+    options = [f"--model.postprocess.{name}={value}" for name, value in names.items()]
+    # What is as it was is no other model.
+    path = write(checkpoint, tmp_path / "m.onnx", "onnx", "--nms", "--model.network.channels=16", *options)
+    before, exported = load(checkpoint, "cpu").facts, ExportedForward(path)
+    expected = {**before.postprocess, **names}
+    assert exported.facts == replace(before, postprocess=expected)
+    assert yaml.safe_load(exported.config)["model"]["postprocess"] == expected
+    assert seen == [expected]
+    images = noise(2, 96, 96)
+    for inside, ours in zip(
+        exported.suppressed(images), load(path).postprocess(*exported(images)), strict=True
+    ):
+        assert 0 < len(inside) == len(ours) <= 7
+        torch.testing.assert_close(inside.scores, ours.scores, atol=1e-5, rtol=0)
+    constants = {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+    assert constants["nms_score"] == np.float32(0.02)
+    hub = write(checkpoint, tmp_path / "hub", "hub", "--unchecked", *options)
+    assert load(hub, "cpu").facts == exported.facts
 
 
 def test_without_data_the_file_is_written_unchecked(checkpoint: str, tmp_path: Path) -> None:
-    nowhere = ["--data.root=nowhere", "--data.generate=false"]
+    nowhere = ["--data.root=nowhere"]
     path = write(checkpoint, tmp_path / "model.onnx", "onnx", "--unchecked", *nowhere)
     assert load(path).facts.class_names == ("person", "car", "truck")
