@@ -21,7 +21,7 @@ from datamodules.files import exists, named_below, read_bytes, read_text, reason
 from datamodules.formats.categories import Categories
 from datamodules.formats.rows import ImageRows, text_rows
 from datamodules.formats.values import columns, number, numbers, shown, whole
-from datamodules.formats.yolo_rows import PoseSuspicion, pixels
+from datamodules.formats.yolo_rows import ClassNumbers, PoseSuspicion, pixels
 from datamodules.images.headers import check_images, images_in, same_names
 from datamodules.parsing import load_yaml
 from datamodules.problems import DataError, Problems
@@ -170,6 +170,7 @@ def read_yolo(
     paths = _image_paths(description, split)
     headers = check_images(paths, description.file, problems)
     images, unlabelled, poses = [], [], PoseSuspicion()
+    classes = ClassNumbers(description.file, len(description.names))
     file_names = _file_names(paths, description.file.parent)
     for image_id, (path, name) in enumerate(zip(paths, file_names, strict=True), start=1):
         if path not in headers:
@@ -177,10 +178,11 @@ def read_yolo(
         image = ImageRows(path, image_id, name, headers[path])
         label_file = sidecar(label_path(path))
         if exists(label_file):
-            _read_rows(label_file, image, description.key_points, categories, problems, poses)
+            _read_rows(label_file, image, description.key_points, categories, problems, poses, classes)
         else:
             unlabelled.append(label_file)
         images.append(image)
+    classes.judge(REMEDY, problems)
     source = f"{description.file}, {split}"
     if not description.declared:
         poses.judge(source)
@@ -251,6 +253,7 @@ def _read_rows(
     categories: Categories,
     problems: Problems,
     poses: PoseSuspicion,
+    classes: ClassNumbers,
 ) -> None:
     rows: list[tuple[str, str]] = []
     with problems.of_file(file, "restore it", image.path):
@@ -259,8 +262,8 @@ def _read_rows(
         with problems.of_row(place, REMEDY, image.path):
             first, *rest = columns(row)
             category = whole(first, "the class")
-            if category not in categories:
-                raise ValueError(f"class {category} is not among the names of {categories.source}")
+            if not classes.known(category, place, image.path):
+                continue
             values = [number(value, "a share") for value in rest]
             if key_points is not None:
                 if len(values) not in (4, 4 + key_points):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datamodules.problems import Box, DataError
+from datamodules.problems import Box, DataError, Problems
 
 TOLERANCE = 0.01
 """How far beyond the image a share may lie: tools round."""
@@ -45,6 +46,44 @@ def pixels(values: Sequence[float], size: tuple[int, int]) -> Box:
         raise ValueError(f"it has {len(values)} numbers after the class{points}")
     height, width = size
     return left * width, top * height, w * width, h * height
+
+
+class ClassNumbers:
+    """The class numbers of a split, and the rows of those without a name.
+
+    These become problems at the end of the split, when it can be told whether its classes count from 1.
+
+    Args:
+        source: file of the names.
+        count: number of names; they count from 0.
+    """
+
+    def __init__(self, source: Path | str, count: int) -> None:
+        self.source, self.count = source, count
+        self.seen: set[int] = set()
+        self.unknown: list[tuple[str, int, Path]] = []
+
+    def known(self, number: int, place: str, image: Path) -> bool:
+        """Whether a row's class has a name.
+
+        Args:
+            number: the class.
+            place: file and row.
+            image: that the row belongs to.
+        """
+        self.seen.add(number)
+        if 0 <= number < self.count:
+            return True
+        self.unknown.append((place, number, image))
+        return False
+
+    def judge(self, remedy: str, problems: Problems) -> None:
+        """Make the rows without a name problems of their images."""
+        fit = min(self.seen, default=0) > 0 and max(self.seen) == self.count
+        hint = f": classes seem to count from 1 to {self.count}, but the first is 0" if fit else ""
+        for place, number, image in self.unknown:
+            with problems.of_row(place, remedy, image):
+                raise ValueError(f"class {number} is not among the names of {self.source}{hint}")
 
 
 class PoseSuspicion:

@@ -94,12 +94,19 @@ def check_orphans(paths: Mapping[str, Split]) -> Iterator[Finding]:
 
 
 def check_classes(objects: Mapping[Split, Objects], class_names: Sequence[str]) -> Iterator[Finding]:
-    """Look for classes that are rare in training, or only in validation.
+    """Look for classes that are rare in training, or only in validation, and for one class of two names.
 
     Args:
         objects: the objects of the splits that could be read.
         class_names: name of each class index.
     """
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(name.casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            named = " and ".join(f"'{name}'" for name in names)
+            yield Finding("case", "train", "", f"classes {named} differ in capital letters alone")
     if "train" not in objects:
         return
     train = objects["train"].per_class(len(class_names))

@@ -61,6 +61,11 @@ KINDS = {
     "reading": Kind(
         "warning", "what was left out or looks odd as the files were read", "correct it unless it is meant so"
     ),
+    "case": Kind(
+        "warning",
+        "classes whose names differ in capital letters alone",
+        "give them one name, unless they are two classes",
+    ),
     "empty": Kind("note", "images without objects", "none needed if nothing is on them"),
     "turned": Kind(
         "note",

@@ -195,6 +195,19 @@ def test_malformed_rows(yolo_folder, row, reason):
         yolo_folder.read()
 
 
+def test_classes_that_count_from_one(yolo_folder):
+    said = r"class 2 is not among .*data\.yaml: classes seem to count from 1 to 2, but the first is 0"
+    yolo_folder.label("train/a", "2 0.5 0.5 0.2 0.4\n")
+    with pytest.raises(DataError, match=said):
+        yolo_folder.read()  # though the image after it is told by its own class 1
+    yolo_folder.read(on_error="skip")
+    assert len(yolo_folder.problems.found) == 1
+    for row in ("0", "3"):  # then they do not
+        yolo_folder.label("train/b", f"{row} 0.5 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1\n1 0.2 0.5 0.1 0.1\n")
+        with pytest.raises(DataError, match=r"class 2 is not among the names of .*data\.yaml\)"):
+            yolo_folder.read()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

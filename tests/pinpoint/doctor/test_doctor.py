@@ -96,7 +96,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
     a = Split(tmp_path, "train", range(8))
-    b = Split(tmp_path, "val", range(100, 104), categories=("car", "ship", "plane"))
+    b = Split(tmp_path, "val", range(100, 104), categories=("car", "ship", "plane", "Ship"))
     planted = []  # (kind, split, what its message must say)
 
     def plant(kind, split, *parts):
@@ -185,6 +185,8 @@ def test_every_planted_fault_is_found_once_and_nothing_else(tmp_path, capsys):
 
     b.annotate(1, (60, 60, 12, 12), category=3)
     plant("unseen", "val", "'plane'")
+    plant("case", "train", "'ship' and 'Ship'")
+    plant("rare", "train", "'Ship'")
     for k in range(60):  # cars of other places and sizes, that there be 50 times as many of them as ships
         a.annotate(1, (k, 40 + 10 * (k % 2), 6, 6 + k % 3))
     plant("rare", "train", "'ship'")
