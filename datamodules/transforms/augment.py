@@ -6,7 +6,7 @@ n boxes of an image, H and W sides of the canvas.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import albumentations as A
@@ -45,7 +45,8 @@ class Augment:
         close_mosaic: number of last epochs without mosaic, mixup and copy_paste; none of a training that only
             its time ends.
         min_visibility: an object cut to less than this share of its area becomes an ignore box.
-        extra: further albumentations transforms, applied last; they must keep the size of the image.
+        extra: further albumentations transforms, applied last; they must keep the size of the image, and
+            move boxes and key points if they move anything, for corners of boxes travel as key points.
     """
 
     flip: float = 0.5
@@ -68,8 +69,19 @@ class Augment:
         """Check the ranges.
 
         Raises:
-            ValueError: if a parameter lies outside its range.
+            ValueError: if a parameter lies outside its range, or an extra transform cannot move boxes.
         """
+        for transform in _leaves(self.extra):
+            for target, own in (
+                ("bboxes", A.DualTransform.apply_to_bboxes),
+                ("keypoints", A.DualTransform.apply_to_keypoints),
+            ):
+                if getattr(transform.targets.get(target), "__func__", None) is own:
+                    raise ValueError(
+                        f"augment.extra: {type(transform).__name__} has no method apply_to_{target}: define "
+                        "it (boxes are moved with their corners as key points), or derive the class from "
+                        "ImageOnlyTransform if it moves nothing"
+                    )
         for name in (*PROBABILITIES, "min_visibility"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -85,6 +97,15 @@ class Augment:
     def changes_colour(self) -> bool:
         """Whether any colour change is switched on."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+
+def _leaves(transforms: Sequence[A.BasicTransform | A.BaseCompose]) -> Iterator[A.BasicTransform]:
+    """The transforms within compositions."""
+    for transform in transforms:
+        if isinstance(transform, A.BaseCompose):
+            yield from _leaves(transform.transforms)
+        else:
+            yield transform
 
 
 def jitter(

@@ -275,6 +275,33 @@ def test_extra_transform_that_changes_the_size_is_refused():
         finish(sample(20, 20), np.random.default_rng(0))
 
 
+class Still(A.DualTransform):
+    """A transform of one's own that moves nothing."""
+
+    def apply(self, img, **params):
+        return img
+
+    def apply_to_bboxes(self, bboxes, **params):
+        return bboxes
+
+
+class Whole(Still):
+    def apply_to_keypoints(self, keypoints, **params):
+        return keypoints
+
+
+def test_extra_transform_that_cannot_move_boxes_is_refused():
+    for extra in ([Still(p=0.01)], [A.HorizontalFlip(), A.OneOf([A.Sequential([Still()])])]):
+        with pytest.raises(
+            ValueError, match=r"augment\.extra: Still has no method apply_to_keypoints: define it"
+        ):
+            Augment(extra=extra)
+    image = sample(20, 100, boxes=[[26, 4, 36, 10]])
+    augment = Augment(flip=0, extra=[A.OneOf([Whole(p=1)], p=1), A.Blur()])
+    result = Finish(augment)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(result.boxes, image.boxes)
+
+
 # ------------------------------------------------------------------------------------------ randomness
 
 
