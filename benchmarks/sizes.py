@@ -82,7 +82,7 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add = parser.add_argument
-    add("--sizes", nargs="+", default=["nano", "small", "medium"])
+    add("--sizes", nargs="+", default=["pico", "nano", "small", "medium"])
     add("--peers", nargs="*", default=[])
     add("--size", type=int, default=640, help="side of the image, pixels")
     add("--device", type=torch.device, default=torch.device("cpu"))
