@@ -4,7 +4,6 @@ Above a generated scene, whole and in tiles; below where tiles meet: what each f
 """
 
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ def main(weights: str, picture: str) -> None:
         draw_boxes(left, (boxes - corner) * ENLARGED, np.full(len(boxes), number))
     draw_boxes(right, (merged.boxes.numpy() - corner) * ENLARGED, merged.labels.numpy())
     drawn = np.vstack((above, np.hstack((left, right))))[..., ::-1]
-    Path(picture).write_bytes(cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes())
+    cv2.imwrite(picture, drawn, [cv2.IMWRITE_JPEG_QUALITY, 75])
 
 
 if __name__ == "__main__":
