@@ -97,7 +97,7 @@ def tidy(args: Sequence[str]) -> list[str]:
             recipe = find_recipe(value)
             read_recipe(recipe)
             tidied.append(f"--config={recipe.absolute()}")  # parsing a recipe changes the folder
-        elif name == "data" and (Path(value).exists() or (Path(value).suffix and not _is_dotted(value))):
+        elif name == "data" and (Path(value).exists() or (Path(value).suffix and not _is_class(value))):
             raise ValueError(_data_given(value))
         elif name == "data.image_size" and (size := _SIZE.fullmatch(value)):
             tidied.append(f"{key}=[{size[1]}, {size[2] or size[1]}]")
@@ -236,10 +236,15 @@ def _ours(name: str, value: str | None, dashes: bool) -> str | None:
     return f"--{name}={value}" if not dashes and "." in name else None
 
 
-def _is_dotted(value: str) -> bool:
-    """Whether a value may be a class with its module, rather than a file."""
+def is_dotted(value: str) -> bool:
+    """Whether a value may name something of a module."""
     parts = value.split(".")
-    return all(part.isidentifier() for part in parts) and parts[-1][:1].isupper()
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def _is_class(value: str) -> bool:
+    """Whether a value may be a class with its module, rather than a file."""
+    return is_dotted(value) and value.rpartition(".")[2][0].isupper()
 
 
 def _has_data(args: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ from datamodules.base import DetectionDataModule
 from detector.networks.base import DetectionNetwork
 from losses.classification import ClassificationLoss
 from losses.regression import BoxLoss
-from pinpoint.cli.arguments import chosen_class, chosen_options
+from pinpoint.cli.arguments import chosen_class, chosen_options, is_dotted
 from pinpoint.cli.recipes import DEFAULTS, FORMATS, recipe_table
 from pinpoint.cli.wrong_values import explain_value, kinds_in
 
@@ -158,7 +158,7 @@ class Parser(LightningArgumentParser):
         """Why a class of the user's own, named on the command line, is none; None if it is no such name."""
         module, _, name = path.rpartition(".")
         typed = any(word.endswith(f"={path}") for word in self.given)
-        if not module or not typed or not all(part.isidentifier() for part in path.split(".")):
+        if not typed or not is_dotted(path):
             return None
         try:
             found = importlib.import_module(module)
@@ -177,11 +177,10 @@ class Parser(LightningArgumentParser):
         if name.startswith("data.") and chosen is None:
             return f"{option} needs a recipe that names the format of your data:\n{recipe_table()}"
         known = [known.lstrip("-") for known in self._option_string_actions if known.startswith("--")]
-        for section in _CHOSEN.keys() - {"data"}:
+        for section in _CHOSEN:
             if (kind := _chosen_class(self.given, section)) is not None:
                 known += _options(kind, section)
         if chosen is not None:
-            known += _options(chosen, "data")
             leaf = name.split(".")[1] if "." in name else ""
             others = [
                 f"{FORMATS[kind.__name__].what}: --config {FORMATS[kind.__name__].recipe}"

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import _common, set_parsing_settings
 
 from datamodules.parsing import load_yaml
+from pinpoint.cli.arguments import is_dotted
 from pinpoint.cli.recipes import read_recipe
 
 OURS = ("datamodules", "detector", "evaluation", "losses", "pinpoint")
@@ -65,8 +66,7 @@ def _named(args: Sequence[str]) -> Iterator[str]:
         except (ValueError, yaml.YAMLError):
             continue
         for text in _texts(given):
-            parts = text.split(".")
-            if len(parts) > 1 and all(part.isidentifier() for part in parts) and not Path(text).exists():
+            if is_dotted(text) and not Path(text).exists():
                 yield text
 
 

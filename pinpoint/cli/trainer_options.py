@@ -57,11 +57,9 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401  # a namespace of jsona
             "--trainer.overfit_batches puts others in the place of our samplers, which know their rank and "
             "position: train on a few images with --data.fraction=0.01"
         )
-    if 0 in (trainer.max_epochs, trainer.max_steps):
-        name = "max_epochs" if trainer.max_epochs == 0 else "max_steps"
-        raise ValueError(f"--trainer.{name}=0 trains nothing: to score a checkpoint, evaluate it")
-    if trainer.limit_train_batches == 0:
-        raise ValueError("--trainer.limit_train_batches=0 trains nothing: to score a checkpoint, evaluate it")
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trainer[name] == 0:
+            raise ValueError(f"--trainer.{name}=0 trains nothing: to score a checkpoint, evaluate it")
     if (trainer.gradient_clip_val or 0) < 0:
         raise ValueError(
             f"--trainer.gradient_clip_val is {trainer.gradient_clip_val:g}: it must not be negative, and 0 "

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from datamodules.files import reason
 from datamodules.images.windows import Decoded, Raster, open_image
 from datamodules.problems import DataError
 from datamodules.progress import Progress
@@ -249,4 +250,4 @@ def _open(path: Path, bands: int) -> Decoded | Raster | DataError:
     except DataError as error:
         return error
     except OSError as error:
-        return DataError(f"{path} cannot be read ({error.strerror or error})")
+        return DataError(f"{path} cannot be read ({reason(error)})")
